@@ -1,0 +1,1 @@
+//! The brig library: everything that the `brig` binary is made of.
