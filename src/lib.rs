@@ -1,1 +1,2 @@
 //! The brig library: everything that the `brig` binary is made of.
+pub mod engine;

@@ -1,2 +1,13 @@
-//! placeholder
+//! brig's domain, without any IO: what a proposal is, how it is admitted, decided and run, and how pools are filled.
+//!
+//! Everything here is a function of its arguments. Time arrives as [`time::Now`], identifiers arrive with events, and
+//! what has to be done in the world leaves as [`machine::Effect`]s. The reader's path: [`machine`] holds the state and
+//! the picture of it, [`envelope`] says what exactly is approved, [`pool`] does the arithmetic of warm sandboxes.
+
 #![warn(missing_docs)]
+
+pub mod encoding;
+pub mod id;
+pub mod problem;
+pub mod profile;
+pub mod time;

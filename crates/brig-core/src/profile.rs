@@ -1,0 +1,258 @@
+//! Profiles: declared cages, and what they resolve to.
+
+use std::collections::BTreeMap;
+
+use serde::{Deserialize, Serialize};
+use sha2::{Digest as _, Sha256};
+
+use crate::encoding::Encoder;
+
+/// A declared cage with how it is pooled and approved. Validated: made from files by `config`, or by tests.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+pub struct Profile {
+    /// What it is called: 1 to 64 of `a-z`, `0-9`, `-`, `_`.
+    pub name: String,
+    /// One line for people.
+    pub description: String,
+    /// What the sandbox is made of.
+    pub cage: Cage,
+    /// A run's wall-clock limit in milliseconds; an agent may ask for less.
+    pub timeout_ms: u64,
+    /// Bytes of output (both streams together) at which a run is ended; an agent may ask for less.
+    pub output_limit: u64,
+    /// How many sandboxes are kept warm.
+    pub pool: PoolPolicy,
+    /// Who decides.
+    pub approval: Approval,
+}
+
+impl Profile {
+    /// SHA-256 over everything that this profile says, by content.
+    #[must_use]
+    pub fn content_hash(&self) -> Hash {
+        let mut out = Encoder::new(b"brig-profile-1");
+        out.text(&self.name).text(&self.description).nested(|out| self.cage.encode(out));
+        out.u64(self.timeout_ms).u64(self.output_limit);
+        out.u64(u64::from(self.pool.target)).u64(u64::from(self.pool.max)).u64(self.pool.max_age_ms);
+        out.text(match self.approval.mode {
+            ApprovalMode::Ask => "ask",
+            ApprovalMode::Auto => "auto",
+        });
+        out.u64(self.approval.expires_ms);
+        out.hash()
+    }
+}
+
+/// What a sandbox is made of: all that is fixed when it is created. Part of what an operator approves.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+pub struct Cage {
+    /// The image's reference, as in `docker.io/library/busybox:1.37`.
+    pub image: String,
+    /// Whether brig may make an image from this machine's own userland when `image` cannot be had.
+    pub userland_fallback: bool,
+    /// `uid:gid`, numeric, neither of them 0.
+    pub user: String,
+    /// Absolute; the scratch is mounted there.
+    pub working_dir: String,
+    /// Variables every step gets.
+    pub environment: BTreeMap<String, String>,
+    /// Bytes of memory; swap is set to the same, so there is none.
+    pub memory: u64,
+    /// Thousandths of a CPU at most; 0 sets no quota.
+    pub milli_cpus: u64,
+    /// Relative weight against other containers, 2 to 262144; 1024 is the daemon's default.
+    pub cpu_shares: u64,
+    /// Processes and threads at most, init among them.
+    pub pids: u64,
+    /// Limits of each process by name (`nofile`, `fsize`, `core`, …): soft and hard.
+    pub ulimits: BTreeMap<String, Ulimit>,
+    /// What of the network it reaches.
+    pub network: Network,
+    /// The OCI runtime (`runsc`, …); the daemon's default when it is not set.
+    pub runtime: Option<String>,
+    /// Bytes of the scratch, which is `working_dir`; `/tmp` is a quarter of it on top. Both count as memory.
+    pub scratch_size: u64,
+    /// Whether programs in the scratch may be executed.
+    pub scratch_exec: bool,
+}
+
+impl Cage {
+    /// Writes every field, in order.
+    pub(crate) fn encode(&self, out: &mut Encoder) {
+        out.text(&self.image).flag(self.userland_fallback).text(&self.user).text(&self.working_dir);
+        out.u64(self.environment.len() as u64);
+        for (name, value) in &self.environment {
+            out.text(name).text(value);
+        }
+        out.u64(self.memory).u64(self.milli_cpus).u64(self.cpu_shares).u64(self.pids);
+        out.u64(self.ulimits.len() as u64);
+        for (name, limit) in &self.ulimits {
+            out.text(name).u64(limit.soft).u64(limit.hard);
+        }
+        out.text(self.network.text()).text(self.runtime.as_deref().unwrap_or(""));
+        out.u64(self.scratch_size).flag(self.scratch_exec);
+    }
+}
+
+/// A process limit, soft and hard.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
+pub struct Ulimit {
+    /// What applies.
+    pub soft: u64,
+    /// How far a process may raise it.
+    pub hard: u64,
+}
+
+/// What of the network a sandbox reaches.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "lowercase")]
+pub enum Network {
+    /// Nothing but its own loopback.
+    None,
+}
+
+impl Network {
+    /// As `network_mode` spells it.
+    #[must_use]
+    pub const fn text(self) -> &'static str {
+        match self {
+            Self::None => "none",
+        }
+    }
+}
+
+/// How many sandboxes of a profile are kept warm.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
+pub struct PoolPolicy {
+    /// Warm and unused at rest. 0: every run is a cold start.
+    pub target: u32,
+    /// Sandboxes at once, in whatever state. Runs over it wait their turn.
+    pub max: u32,
+    /// Milliseconds after which an unused sandbox is replaced.
+    pub max_age_ms: u64,
+}
+
+/// Who decides about a profile's proposals.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
+pub struct Approval {
+    /// A person, or everything by rule.
+    pub mode: ApprovalMode,
+    /// Milliseconds that a proposal waits before it ends as expired.
+    pub expires_ms: u64,
+}
+
+/// Whether a person is asked.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "lowercase")]
+pub enum ApprovalMode {
+    /// A person decides.
+    Ask,
+    /// Everything is approved by this rule.
+    Auto,
+}
+
+/// A SHA-256 hash, in hexadecimal wherever it is shown.
+#[derive(Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Hash)]
+pub struct Hash(pub [u8; 32]);
+
+impl Hash {
+    /// The hash of `bytes`.
+    #[must_use]
+    pub fn of(bytes: &[u8]) -> Self {
+        Self(Sha256::digest(bytes).into())
+    }
+
+    /// 64 hexadecimal digits.
+    #[must_use]
+    pub fn hex(&self) -> String {
+        self.0.iter().fold(String::with_capacity(64), |mut text, byte| {
+            for nibble in [byte >> 4, byte & 15] {
+                text.push(char::from_digit(u32::from(nibble), 16).unwrap_or('0'));
+            }
+            text
+        })
+    }
+
+    /// Reads 64 hexadecimal digits.
+    #[must_use]
+    pub fn parse(text: &str) -> Option<Self> {
+        let mut bytes = [0; 32];
+        if text.len() != 64 || !text.is_ascii() {
+            return None;
+        }
+        for (at, byte) in bytes.iter_mut().enumerate() {
+            *byte = u8::from_str_radix(text.get(2 * at..2 * at + 2)?, 16).ok()?;
+        }
+        Some(Self(bytes))
+    }
+}
+
+impl std::fmt::Debug for Hash {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        f.write_str(&self.hex())
+    }
+}
+
+impl std::fmt::Display for Hash {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        f.write_str(&self.hex())
+    }
+}
+
+impl Serialize for Hash {
+    fn serialize<S: serde::Serializer>(&self, serializer: S) -> Result<S::Ok, S::Error> {
+        serializer.serialize_str(&self.hex())
+    }
+}
+
+impl<'de> Deserialize<'de> for Hash {
+    fn deserialize<D: serde::Deserializer<'de>>(deserializer: D) -> Result<Self, D::Error> {
+        let text = String::deserialize(deserializer)?;
+        Self::parse(&text).ok_or_else(|| serde::de::Error::custom("a hash is 64 hexadecimal digits"))
+    }
+}
+
+/// An image as it is on the daemon: what a reference meant when it was resolved.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+pub struct ResolvedImage {
+    /// The daemon's content identifier, `sha256:…`.
+    pub id: String,
+    /// Where it came from.
+    pub source: ImageSource,
+}
+
+/// Where an image came from.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "lowercase")]
+pub enum ImageSource {
+    /// The daemon had it.
+    Local,
+    /// It was pulled just now.
+    Pulled,
+    /// brig made it from this machine's own userland, as the profile's image could not be had.
+    Userland,
+}
+
+/// Everything that makes one sandbox: the engine creates it from this and nothing else.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+pub struct SandboxSpec {
+    /// The profile's name, for labels.
+    pub profile: String,
+    /// What it is made of.
+    pub cage: Cage,
+    /// The image, resolved.
+    pub image: ResolvedImage,
+    /// The engine's own part of the configuration: init's hash and the version of the create request.
+    pub engine_fingerprint: String,
+}
+
+impl SandboxSpec {
+    /// SHA-256 over everything that decides what the sandbox is. Compared at launch with what was approved.
+    #[must_use]
+    pub fn config_hash(&self) -> Hash {
+        let mut out = Encoder::new(b"brig-sandbox-1");
+        out.text(&self.profile).nested(|out| self.cage.encode(out));
+        out.text(&self.image.id).text(&self.engine_fingerprint);
+        out.hash()
+    }
+}

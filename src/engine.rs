@@ -1,0 +1,158 @@
+//! What makes sandboxes. The supervisor knows this trait and nothing of what is behind it.
+//!
+//! An engine is asked for five things: is it there, make this image be there, arm a sandbox, kill one, and what of ours
+//! is still around. Every call is bounded in time by the engine itself. No word of Docker's appears here: an engine
+//! without a daemon has to fit behind the same trait.
+
+use std::pin::Pin;
+use std::sync::Arc;
+
+use brig_core::id::SandboxId;
+use brig_core::problem::Problem;
+use brig_core::profile::{Cage, ResolvedImage, SandboxSpec};
+use bytes::Bytes;
+use futures_util::future::BoxFuture;
+use futures_util::stream::BoxStream;
+use serde::{Deserialize, Serialize};
+use tokio::io::AsyncWrite;
+
+pub mod docker;
+
+/// Makes, watches and ends sandboxes.
+pub trait Engine: Send + Sync + 'static {
+    /// Goes into each sandbox's configuration hash: init's hash and the version of the create request.
+    fn fingerprint(&self) -> String;
+
+    /// Asks the engine who it is. Fails with `engine_unreachable`, `engine_timeout` or `unsupported`.
+    fn info(&self) -> BoxFuture<'_, Result<EngineInfo, Problem>>;
+
+    /// Makes the cage's image be there, pulling or making it where needed, and says what it is.
+    /// `progress` is called with short lines for people, as often as they change.
+    fn resolve_image<'a>(
+        &'a self,
+        cage: &'a Cage,
+        progress: Progress<'a>,
+    ) -> BoxFuture<'a, Result<ResolvedImage, Problem>>;
+
+    /// Creates a sandbox, attaches to it, starts it and waits until its init says that it is armed.
+    /// On failure nothing is left behind.
+    fn arm<'a>(&'a self, id: &'a SandboxId, spec: Arc<SandboxSpec>) -> BoxFuture<'a, Result<ArmedSandbox, Problem>>;
+
+    /// Kills a sandbox at once, whatever it does: lifts the CPU quota, then kills. One that is gone is no error.
+    fn kill<'a>(&'a self, engine_id: &'a str) -> BoxFuture<'a, Result<(), Problem>>;
+
+    /// Everything on the engine that carries this installation's labels, dead or alive, whoever started it.
+    fn sightings(&self) -> BoxFuture<'_, Result<Vec<Sighting>, Problem>>;
+
+    /// What happens on the engine from now on. The stream ends, or yields a problem and ends, when it is lost.
+    fn events(&self) -> BoxStream<'_, Result<EngineEvent, Problem>>;
+}
+
+/// Receives lines about what takes long.
+pub type Progress<'a> = &'a (dyn Fn(&str) + Send + Sync);
+
+/// Who the engine is.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+pub struct EngineInfo {
+    /// As in `Docker 20.10.24`.
+    pub name: String,
+    /// As in `1.41`.
+    pub api_version: String,
+    /// Where it was reached, as in `unix:///var/run/docker.sock`.
+    pub address: String,
+    /// `1` or `2`.
+    pub cgroup_version: u8,
+    /// CPUs it can use.
+    pub cpus: u32,
+    /// Bytes of memory it has.
+    pub memory: u64,
+}
+
+/// A sandbox whose init waits for its request.
+pub struct ArmedSandbox {
+    /// The engine's own name for it.
+    pub engine_id: String,
+    /// Init's standard input. Dropping it is the death of the owner: init kills everything and exits.
+    pub stdin: Pin<Box<dyn AsyncWrite + Send>>,
+    /// What comes after the armed mark. Ends when the sandbox has ended.
+    pub output: BoxStream<'static, Result<(OutputStream, Bytes), Problem>>,
+    /// Reads what it uses, where that can be read from here.
+    pub meter: Option<Box<dyn Meter>>,
+}
+
+/// Which of the two streams.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash, Serialize, Deserialize)]
+#[serde(rename_all = "lowercase")]
+pub enum OutputStream {
+    /// Standard output.
+    Stdout,
+    /// Standard error.
+    Stderr,
+}
+
+/// Reads what one sandbox uses. Cheap (under a millisecond), blocking, and never a call to a daemon.
+pub trait Meter: Send + Sync {
+    /// The counters as they are now; `None` when the sandbox is gone.
+    fn read(&self) -> Option<Usage>;
+}
+
+/// Counters of one sandbox, since it was made.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
+pub struct Usage {
+    /// Microseconds of CPU time, all processes together.
+    pub cpu_us: u64,
+    /// Bytes of memory in use now.
+    pub memory: u64,
+    /// Bytes of memory that it may use.
+    pub memory_limit: u64,
+    /// Processes and threads now.
+    pub pids: u64,
+    /// Processes and threads that it may have.
+    pub pids_limit: u64,
+    /// Bytes read from and written to block devices.
+    pub io_read: u64,
+    /// Bytes written to block devices.
+    pub io_write: u64,
+}
+
+/// Something on the engine that carries our labels.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Sighting {
+    /// The engine's own name for it.
+    pub engine_id: String,
+    /// The sandbox that it was made as.
+    pub sandbox: Option<SandboxId>,
+    /// The supervisor that made it: process identifier and start time, as its labels say.
+    pub owner: Option<Owner>,
+    /// The host whose process identifiers those are.
+    pub host: String,
+}
+
+/// A process, told apart from a later one with the same number.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash, Serialize, Deserialize)]
+pub struct Owner {
+    /// Process identifier.
+    pub pid: u32,
+    /// Clock ticks from boot to its start, field 22 of `/proc/PID/stat`.
+    pub started: u64,
+}
+
+/// What an engine tells without being asked.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub enum EngineEvent {
+    /// A sandbox of this installation has ended.
+    Died {
+        /// Which one.
+        engine_id: String,
+    },
+    /// The kernel killed something in a sandbox of this installation for want of memory.
+    OutOfMemory {
+        /// Which one.
+        engine_id: String,
+    },
+    /// A reference may mean another image now.
+    ImageChanged {
+        /// As the daemon names it.
+        reference: String,
+    },
+}
