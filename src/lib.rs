@@ -1,2 +1,3 @@
 //! The brig library: everything that the `brig` binary is made of.
+pub mod api;
 pub mod engine;

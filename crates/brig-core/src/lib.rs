@@ -6,8 +6,15 @@
 
 #![warn(missing_docs)]
 
+pub mod blob;
 pub mod encoding;
+pub mod envelope;
+#[cfg(test)]
+mod fixtures;
 pub mod id;
+pub mod journal;
 pub mod problem;
 pub mod profile;
+pub mod proposal;
 pub mod time;
+pub mod visible;

@@ -1,0 +1,185 @@
+//! The envelope: everything that is approved, and the digest that names it.
+//!
+//! A proposal's envelope is made at admission and never changed. The digest is the SHA-256 of its encoding, which is
+//! versioned and without alternatives (see [`crate::encoding`]); test vectors are committed in `tests` below, so a change
+//! of the encoding cannot go unnoticed.
+
+use serde::{Deserialize, Serialize};
+
+use crate::blob::Blob;
+use crate::encoding::Encoder;
+use crate::profile::{Cage, Hash, Profile, SandboxSpec};
+
+/// What is approved, byte for byte.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+pub struct Envelope {
+    /// What runs, in order.
+    pub steps: Vec<Step>,
+    /// Whether a step that fails lets the next one run.
+    pub keep_going: bool,
+    /// Standard input of the first step, complete.
+    pub stdin: Blob,
+    /// Files written into the scratch before the first step.
+    pub files: Vec<File>,
+    /// Wall-clock limit of the run in milliseconds.
+    pub deadline_ms: u64,
+    /// Bytes of output at which the run is ended.
+    pub output_limit: u64,
+    /// The profile's name.
+    pub profile: String,
+    /// The profile's content at admission.
+    pub profile_hash: Hash,
+    /// The cage, as the profile declared it.
+    pub cage: Cage,
+    /// The image, as the daemon knew it at admission.
+    pub image_id: String,
+    /// The configuration hash that the sandbox must have.
+    pub config_hash: Hash,
+}
+
+/// One command.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+pub struct Step {
+    /// Program and arguments; at least one.
+    pub argv: Vec<Blob>,
+    /// Variables on top of the profile's, in the order given.
+    #[serde(default, skip_serializing_if = "Vec::is_empty")]
+    pub env: Vec<(Blob, Blob)>,
+    /// Working directory, absolute.
+    pub cwd: Blob,
+}
+
+/// A file that comes with a proposal.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(deny_unknown_fields)]
+pub struct File {
+    /// Relative to the profile's working directory.
+    pub path: Blob,
+    /// Permission bits, at most 0o777.
+    #[serde(default = "File::default_mode")]
+    pub mode: u32,
+    /// What is in it.
+    pub content: Blob,
+}
+
+impl File {
+    const fn default_mode() -> u32 {
+        0o644
+    }
+}
+
+impl Envelope {
+    /// The digest: SHA-256 of the encoding.
+    #[must_use]
+    pub fn digest(&self) -> Hash {
+        Hash::of(&self.encode())
+    }
+
+    /// The canonical encoding, version 1.
+    #[must_use]
+    pub fn encode(&self) -> Vec<u8> {
+        let mut out = Encoder::new(b"brig-envelope-1");
+        out.u64(self.steps.len() as u64);
+        for step in &self.steps {
+            out.nested(|out| step.encode(out));
+        }
+        out.flag(self.keep_going).bytes(&self.stdin.0).u64(self.files.len() as u64);
+        for file in &self.files {
+            out.bytes(&file.path.0).u64(u64::from(file.mode)).bytes(&file.content.0);
+        }
+        out.u64(self.deadline_ms).u64(self.output_limit);
+        out.text(&self.profile).bytes(&self.profile_hash.0).nested(|out| self.cage.encode(out));
+        out.text(&self.image_id).bytes(&self.config_hash.0);
+        out.finish()
+    }
+
+    /// The same request under a profile that has changed: what the agent asked for stays, the cage is the new one, and
+    /// limits are never wider than the new profile's.
+    #[must_use]
+    pub fn rebound(&self, profile: &Profile, spec: &SandboxSpec) -> Self {
+        Self {
+            deadline_ms: self.deadline_ms.min(profile.timeout_ms),
+            output_limit: self.output_limit.min(profile.output_limit),
+            profile_hash: profile.content_hash(),
+            cage: profile.cage.clone(),
+            image_id: spec.image.id.clone(),
+            config_hash: spec.config_hash(),
+            ..self.clone()
+        }
+    }
+}
+
+impl Step {
+    fn encode(&self, out: &mut Encoder) {
+        out.u64(self.argv.len() as u64);
+        for argument in &self.argv {
+            out.bytes(&argument.0);
+        }
+        out.u64(self.env.len() as u64);
+        for (name, value) in &self.env {
+            out.bytes(&name.0).bytes(&value.0);
+        }
+        out.bytes(&self.cwd.0);
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::fixtures;
+
+    /// The committed vectors: an encoding that changes breaks every digest that was ever written down.
+    #[test]
+    fn digests_are_as_they_were_written_down() {
+        let plain = fixtures::envelope(&["ls", "-la", "/"]);
+        assert_eq!(plain.digest().hex(), "ef99713865976e49d5e82e4e625f2959e7e5f1c5e7eb1b628df5f790249b3f59");
+
+        let mut rich = fixtures::envelope(&["sh", "-c", "cat > out"]);
+        rich.steps[0].env.push(("LANG".into(), Blob(vec![0xff, 0xfe])));
+        rich.steps.push(Step { argv: vec!["true".into()], env: vec![], cwd: "/tmp".into() });
+        rich.keep_going = true;
+        rich.stdin = Blob(vec![0, 1, 2]);
+        rich.files.push(File { path: "a b".into(), mode: 0o755, content: "x".into() });
+        assert_eq!(rich.digest().hex(), "95427c3c9a6ee63aef27c1855f60d741b05734ec12e7b5a492db07e62c9052e6");
+    }
+
+    #[test]
+    fn whatever_differs_has_another_digest() {
+        let base = fixtures::envelope(&["a", "b"]);
+        let changes: Vec<fn(&mut Envelope)> = vec![
+            |e| e.steps[0].argv = vec!["ab".into()],
+            |e| e.steps[0].argv.push("".into()),
+            |e| e.steps[0].env.push(("X".into(), "".into())),
+            |e| e.steps[0].cwd = "/tmp".into(),
+            |e| e.steps.push(e.steps[0].clone()),
+            |e| e.keep_going = true,
+            |e| e.stdin = "x".into(),
+            |e| e.files.push(File { path: "f".into(), mode: 0o644, content: "".into() }),
+            |e| e.deadline_ms += 1,
+            |e| e.output_limit += 1,
+            |e| e.profile.push('x'),
+            |e| e.profile_hash.0[0] ^= 1,
+            |e| e.cage.memory += 1,
+            |e| e.cage.milli_cpus += 1,
+            |e| e.cage.scratch_exec = !e.cage.scratch_exec,
+            |e| e.image_id.push('0'),
+            |e| e.config_hash.0[31] ^= 1,
+        ];
+        let mut seen = vec![base.digest()];
+        for change in changes {
+            let mut changed = base.clone();
+            change(&mut changed);
+            assert!(!seen.contains(&changed.digest()), "{changed:?}");
+            seen.push(changed.digest());
+        }
+    }
+
+    #[test]
+    fn an_envelope_survives_the_journal() {
+        let mut envelope = fixtures::envelope(&["ls"]);
+        envelope.stdin = Blob(vec![0xff, 0, 0x80]);
+        let json = serde_json::to_string(&envelope).unwrap();
+        let back: Envelope = serde_json::from_str(&json).unwrap();
+        assert_eq!(back.digest(), envelope.digest());
+    }
+}

@@ -1,0 +1,247 @@
+//! Makes untrusted text visible: every surface shows what this module returns, and nothing else.
+//!
+//! What a reviewer would not see, or would see as something else, becomes a mark between the brackets ⟨ and ⟩:
+//! `⟨U+202E⟩` for a character, `⟨xFF⟩` for a byte that is not UTF-8, `⟨300×U+0020⟩` for a long run of blanks. The brackets
+//! themselves are marked where they occur in the text, so a mark cannot be produced by typing it, and [`bytes_of`] leads
+//! back to the same bytes. Nothing is ever left out.
+
+use std::fmt::Write as _;
+
+use unicode_width::UnicodeWidthChar as _;
+
+/// Blanks in a row from which on they are shown as their count.
+const LONG_RUN: usize = 24;
+
+/// The text on one line: line ends are marked too.
+#[must_use]
+pub fn line(bytes: &[u8]) -> String {
+    let mut out = String::with_capacity(bytes.len());
+    for chunk in bytes.utf8_chunks() {
+        words(chunk.valid(), &mut out);
+        for byte in chunk.invalid() {
+            let _ = write!(out, "⟨x{byte:02X}⟩");
+        }
+    }
+    fold_blanks(&mut out);
+    out
+}
+
+/// The text as lines, split at `\n`, which is the only character that may move the text down. A last line without `\n`
+/// counts as one; no bytes at all are no line.
+pub fn lines(bytes: &[u8]) -> impl Iterator<Item = String> + '_ {
+    bytes.split_inclusive(|&byte| byte == b'\n').map(|part| line(part.strip_suffix(b"\n").unwrap_or(part)))
+}
+
+/// A command as one line: arguments quoted as a POSIX shell would need them, steps apart by ` ⏵ `, all of it visible.
+#[must_use]
+pub fn command<'a>(steps: impl IntoIterator<Item = &'a [crate::blob::Blob]>) -> String {
+    let mut out = String::new();
+    for (at, argv) in steps.into_iter().enumerate() {
+        if at > 0 {
+            out.push_str(" ⏵ ");
+        }
+        for (at, argument) in argv.iter().enumerate() {
+            if at > 0 {
+                out.push(' ');
+            }
+            out.push_str(&line(&quoted(&argument.0)));
+        }
+    }
+    out
+}
+
+/// The bytes as one shell word: as they are where nothing in them means anything to a shell, else in single quotes.
+#[must_use]
+pub fn quoted(bytes: &[u8]) -> Vec<u8> {
+    let plain = |byte: &u8| byte.is_ascii_alphanumeric() || b"-_./:=@%+,".contains(byte) || !byte.is_ascii();
+    if !bytes.is_empty() && bytes.iter().all(plain) {
+        return bytes.to_vec();
+    }
+    let mut out = vec![b'\''];
+    for &byte in bytes {
+        if byte == b'\'' {
+            out.extend_from_slice(b"'\\''");
+        } else {
+            out.push(byte);
+        }
+    }
+    out.push(b'\'');
+    out
+}
+
+/// The bytes that [`line`] made `text` of; `None` for a text that it never makes.
+#[must_use]
+pub fn bytes_of(text: &str) -> Option<Vec<u8>> {
+    let mut out = Vec::new();
+    let mut rest = text;
+    while let Some(at) = rest.find('⟨') {
+        out.extend_from_slice(&rest.as_bytes()[..at]);
+        let (mark, after) = rest[at + '⟨'.len_utf8()..].split_once('⟩')?;
+        unmark(mark, &mut out)?;
+        rest = after;
+    }
+    out.extend_from_slice(rest.as_bytes());
+    Some(out)
+}
+
+fn unmark(mark: &str, out: &mut Vec<u8>) -> Option<()> {
+    if let Some(byte) = mark.strip_prefix('x') {
+        out.push(u8::from_str_radix(byte, 16).ok()?);
+        return Some(());
+    }
+    let (count, character) = match mark.split_once('×') {
+        Some((count, character)) => (count.parse().ok()?, character),
+        None => (1, mark),
+    };
+    let character = char::from_u32(u32::from_str_radix(character.strip_prefix("U+")?, 16).ok()?)?;
+    out.extend(character.to_string().repeat(count).bytes());
+    Some(())
+}
+
+/// Writes valid text, a word at a time: whether a letter looks like another one depends on its word.
+fn words(text: &str, out: &mut String) {
+    for word in text.split_inclusive(|c: char| !c.is_alphanumeric()) {
+        let mixed = is_mixed(word);
+        for character in word.chars() {
+            if is_plain(character) && (!mixed || character.is_ascii()) {
+                out.push(character);
+            } else {
+                let _ = write!(out, "⟨U+{:04X}⟩", u32::from(character));
+            }
+        }
+    }
+}
+
+/// Replaces runs of blanks that would push something off the screen by their count.
+fn fold_blanks(out: &mut String) {
+    if !out.contains(&" ".repeat(LONG_RUN)) {
+        return;
+    }
+    let mut folded = String::with_capacity(out.len());
+    let mut rest = out.as_str();
+    while let Some(at) = rest.find(' ') {
+        folded.push_str(&rest[..at]);
+        let run = rest.len() - at - rest[at..].trim_start_matches(' ').len();
+        if run >= LONG_RUN {
+            let _ = write!(folded, "⟨{run}×U+0020⟩");
+        } else {
+            folded.push_str(&rest[at..at + run]);
+        }
+        rest = &rest[at + run..];
+    }
+    folded.push_str(rest);
+    *out = folded;
+}
+
+/// Whether a word has letters of the Latin alphabet beside letters of one that looks like it.
+fn is_mixed(word: &str) -> bool {
+    let latin = word.chars().any(|c| c.is_ascii_alphabetic());
+    latin && word.chars().any(|c| !c.is_ascii() && c.is_alphabetic() && !is_latin(c))
+}
+
+/// Letters that people do write in one word with ASCII ones: Latin with diacritics. Full-width forms and mathematical
+/// letters are not among them.
+fn is_latin(character: char) -> bool {
+    matches!(character, '\u{00C0}'..='\u{024F}' | '\u{1E00}'..='\u{1EFF}' | 'ª' | 'º')
+}
+
+/// Whether a character shows itself, takes room, and is not taken for another.
+fn is_plain(character: char) -> bool {
+    if character.is_ascii() {
+        return !character.is_ascii_control();
+    }
+    let hidden = matches!(character,
+        '⟨' | '⟩'                               // our own marks
+        | '\u{00AD}' | '\u{034F}' | '\u{061C}'  // soft hyphen, grapheme joiner, Arabic letter mark
+        | '\u{115F}' | '\u{1160}' | '\u{3164}' | '\u{FFA0}' // Hangul fillers
+        | '\u{17B4}' | '\u{17B5}' | '\u{180B}'..='\u{180F}' // invisible vowels, Mongolian selectors
+        | '\u{2000}'..='\u{200F}' | '\u{2028}'..='\u{202F}' | '\u{205F}'..='\u{206F}' // spaces, zero width, bidi
+        | '\u{00A0}' | '\u{1680}' | '\u{2800}' | '\u{3000}' // other blanks
+        | '\u{FE00}'..='\u{FE0F}' | '\u{FEFF}' | '\u{FFF0}'..='\u{FFFF}' // selectors, byte order mark, specials
+        | '\u{FF01}'..='\u{FF5E}'               // full-width look-alikes of ASCII
+        | '\u{1D400}'..='\u{1D7FF}'             // mathematical look-alikes of ASCII
+        | '\u{E000}'..='\u{F8FF}' | '\u{E0000}'..='\u{10FFFF}' // private use, tags, selectors
+        | '\u{2044}' | '\u{2215}' | '\u{29F8}' // look-alikes of the slash
+        | '\u{037E}' | '\u{FE54}'               // look-alikes of the semicolon
+        | '\u{2010}'..='\u{2013}' | '\u{2212}'  // look-alikes of the hyphen
+        | '\u{2018}'..='\u{201F}' | '\u{02B9}'..='\u{02BC}' | '\u{2032}' | '\u{2033}' // look-alikes of quotes
+        | '\u{23F5}'                            // our own mark between steps
+    );
+    // Width 0 are combining marks, which draw over their neighbour; `None` are the C1 controls.
+    !hidden && character.width().is_some_and(|width| width > 0)
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::blob::Blob;
+
+    #[test]
+    fn what_hides_is_marked() {
+        for (bytes, shown) in [
+            (b"ls -la".as_slice(), "ls -la"),
+            (b"ls \x1b[2K\x07", "ls ⟨U+001B⟩[2K⟨U+0007⟩"),
+            ("cat \u{202e}txt.exe".as_bytes(), "cat ⟨U+202E⟩txt.exe"),
+            ("r\u{200b}m".as_bytes(), "r⟨U+200B⟩m"),
+            ("\u{0441}url".as_bytes(), "⟨U+0441⟩url"),
+            ("r\u{00ad}m\u{00a0}x".as_bytes(), "r⟨U+00AD⟩m⟨U+00A0⟩x"),
+            ("e\u{0301}".as_bytes(), "e⟨U+0301⟩"),
+            ("\u{85}\u{9b}".as_bytes(), "⟨U+0085⟩⟨U+009B⟩"),
+            (b"a\xff\xc3", "a⟨xFF⟩⟨xC3⟩"),
+            ("⟨U+202E⟩".as_bytes(), "⟨U+27E8⟩U+202E⟨U+27E9⟩"),
+            ("naïve 日本 привет 🙂".as_bytes(), "naïve 日本 привет 🙂"),
+            (b"a\tb\nc\r", "a⟨U+0009⟩b⟨U+000A⟩c⟨U+000D⟩"),
+        ] {
+            assert_eq!(line(bytes), shown);
+        }
+    }
+
+    #[test]
+    fn blanks_that_push_something_off_the_screen_are_counted() {
+        let text = format!("ls{};rm x", " ".repeat(3000));
+        assert_eq!(line(text.as_bytes()), "ls⟨3000×U+0020⟩;rm x");
+        assert_eq!(line(b"a   b"), "a   b");
+    }
+
+    #[test]
+    fn lines_end_at_newlines_only() {
+        let shown: Vec<_> = lines(b"a\nb\r\n\nc").collect();
+        assert_eq!(shown, ["a", "b⟨U+000D⟩", "", "c"]);
+        assert_eq!(lines(b"").count(), 0);
+    }
+
+    #[test]
+    fn arguments_keep_their_borders() {
+        let argv = |words: &[&str]| words.iter().map(|&word| Blob::from(word)).collect::<Vec<_>>();
+        assert_eq!(command([argv(&["ls", "a b", "", "it's"]).as_slice()]), r"ls 'a b' '' 'it'\''s'");
+        assert_eq!(command([argv(&["a"]).as_slice(), argv(&["b"]).as_slice()]), "a ⏵ b");
+        assert_eq!(command([argv(&["a", "⏵", "b"]).as_slice()]), "a ⟨U+23F5⟩ b");
+    }
+
+    /// Whatever comes in is still there: text that shows the same is the same.
+    #[test]
+    fn visible_text_leads_back_to_the_same_bytes() {
+        let mut state = 0x2545_f491_4f6c_dd1d_u64;
+        let mut random = move |below: u64| {
+            state ^= state << 13;
+            state ^= state >> 7;
+            state ^= state << 17;
+            state % below
+        };
+        let alphabet =
+            ["a", " ", "  ", "⟨", "⟩", "U+202E", "\u{202e}", "\u{0430}", "é", "x41", "×", "\u{301}", "\n", "\u{1F642}"];
+        for _ in 0..20_000 {
+            let mut bytes = Vec::new();
+            for _ in 0..random(12) {
+                match random(4) {
+                    0 => bytes.push(u8::try_from(random(256)).unwrap()),
+                    1 => bytes.extend(" ".repeat(usize::try_from(random(60)).unwrap()).bytes()),
+                    _ => bytes.extend(alphabet[usize::try_from(random(alphabet.len() as u64)).unwrap()].bytes()),
+                }
+            }
+            let shown = line(&bytes);
+            assert_eq!(bytes_of(&shown), Some(bytes), "{shown}");
+            assert!(!shown.chars().any(char::is_control), "{shown:?}");
+        }
+    }
+}

@@ -1,0 +1,439 @@
+//! Everything that goes over the sockets, as it goes over them.
+//!
+//! Times are milliseconds since 1970-01-01T00:00:00Z. Text that an agent or a program chose is in fields of its own, raw:
+//! whoever shows it makes it visible (`brig_core::visible`). The one exception is `command`, which is already visible, as
+//! it exists only to be shown.
+
+use brig_core::envelope::{Envelope, File, Step};
+use brig_core::id::{ProposalId, SandboxId};
+use brig_core::problem::Problem;
+use brig_core::profile::{Cage, Hash, ImageSource};
+use brig_core::proposal::{Agent, Ruling, RunEnd, Status, Verdict};
+use brig_core::time::Wall;
+use brig_core::{blob::Blob, proposal::EndKind};
+use serde::{Deserialize, Serialize};
+
+use crate::engine::{EngineInfo, OutputStream};
+
+/// Every answer that is no success, under its HTTP status.
+#[derive(Clone, Debug, Serialize, Deserialize)]
+pub struct ErrorBody {
+    /// What is wrong.
+    pub error: Problem,
+}
+
+/// A proposal as it stands in a list.
+#[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
+pub struct ProposalRow {
+    /// Its name, and its run's.
+    pub id: ProposalId,
+    /// Names exactly what is asked. A verdict carries it.
+    pub digest: Hash,
+    /// Where it stands.
+    pub status: Status,
+    /// The profile's name.
+    pub profile: String,
+    /// The command on one line, made visible, at most 512 characters of it.
+    pub command: String,
+    /// Whether `command` is all that would run: one step, uncut, with no variables, standard input or files.
+    pub command_is_all: bool,
+    /// Why, in the agent's words, at most 512 characters of it.
+    pub reason: String,
+    /// Who asks.
+    pub agent: Agent,
+    /// What policy said.
+    pub ruling: Ruling,
+    /// Why it was sent back to ask, if it was.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub returned: Option<String>,
+    /// When it came.
+    pub received_at: Wall,
+    /// When it ends as expired, if nobody decides.
+    pub expires_at: Wall,
+    /// What was decided.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub verdict: Option<Verdict>,
+    /// Its run, once it was handed to a sandbox.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub run: Option<RunRow>,
+    /// How its run ended.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub end: Option<RunEnd>,
+}
+
+/// The run of a proposal.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+pub struct RunRow {
+    /// Where it runs or ran.
+    pub sandbox: SandboxId,
+    /// The sandbox was made for it, as none was warm.
+    pub cold: bool,
+    /// When it was handed over.
+    pub started_at: Wall,
+    /// When its time is up.
+    pub deadline_at: Wall,
+}
+
+/// A proposal with all that it would do.
+#[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
+pub struct ProposalDetail {
+    /// As in a list.
+    #[serde(flatten)]
+    pub row: ProposalRow,
+    /// The reason in full.
+    pub full_reason: String,
+    /// What runs, in order.
+    pub steps: Vec<Step>,
+    /// Whether a step that fails lets the next one run.
+    pub keep_going: bool,
+    /// Standard input of the first step.
+    pub stdin: Blob,
+    /// Files that are written first.
+    pub files: Vec<File>,
+    /// Wall-clock limit in milliseconds.
+    pub timeout_ms: u64,
+    /// Output limit in bytes.
+    pub output_limit: u64,
+    /// What it runs in.
+    pub cage: Cage,
+    /// The image, as the daemon knows it.
+    pub image_id: String,
+}
+
+impl ProposalDetail {
+    /// A row with its envelope.
+    #[must_use]
+    pub fn new(row: ProposalRow, full_reason: String, envelope: &Envelope) -> Self {
+        Self {
+            row,
+            full_reason,
+            steps: envelope.steps.clone(),
+            keep_going: envelope.keep_going,
+            stdin: envelope.stdin.clone(),
+            files: envelope.files.clone(),
+            timeout_ms: envelope.deadline_ms,
+            output_limit: envelope.output_limit,
+            cage: envelope.cage.clone(),
+            image_id: envelope.image_id.clone(),
+        }
+    }
+}
+
+/// A sandbox.
+#[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
+pub struct SandboxRow {
+    /// brig's name for it.
+    pub id: SandboxId,
+    /// The engine's name for it, empty until it has one.
+    pub engine_id: String,
+    /// Where it stands.
+    pub state: SandboxState,
+    /// The profile's name.
+    pub profile: String,
+    /// The proposal that runs in it.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub proposal: Option<ProposalId>,
+    /// The command that runs in it, as in [`ProposalRow`].
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub command: Option<String>,
+    /// Since when it is in this state.
+    pub since: Wall,
+    /// When its run's time is up.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub deadline_at: Option<Wall>,
+    /// Who asked for it to be killed.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub killed_by: Option<String>,
+    /// What it uses, where that can be read.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub usage: Option<UsageRow>,
+}
+
+/// The states of a sandbox.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash, Serialize, Deserialize)]
+#[serde(rename_all = "lowercase")]
+pub enum SandboxState {
+    /// Being made.
+    Creating,
+    /// Armed and unused.
+    Warm,
+    /// Granted to a run whose request has not been written yet.
+    Leased,
+    /// Its run is going on.
+    Running,
+    /// Its run has ended, or it is being thrown away.
+    Ending,
+}
+
+impl SandboxState {
+    /// The word.
+    #[must_use]
+    pub const fn text(self) -> &'static str {
+        match self {
+            Self::Creating => "creating",
+            Self::Warm => "warm",
+            Self::Leased => "leased",
+            Self::Running => "running",
+            Self::Ending => "ending",
+        }
+    }
+}
+
+/// What a sandbox uses.
+#[derive(Clone, Copy, Debug, PartialEq, Serialize, Deserialize)]
+pub struct UsageRow {
+    /// Percent of one core since the last look: 100 is one core. Absent at the first look.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub cpu_percent: Option<f64>,
+    /// Bytes of memory.
+    pub memory: u64,
+    /// Bytes of memory that it may use.
+    pub memory_limit: u64,
+    /// Processes and threads.
+    pub pids: u64,
+    /// Processes and threads that it may have.
+    pub pids_limit: u64,
+    /// Bytes read from block devices.
+    pub io_read: u64,
+    /// Bytes written to block devices.
+    pub io_write: u64,
+}
+
+/// A pool.
+#[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
+pub struct PoolRow {
+    /// The profile's name.
+    pub profile: String,
+    /// The profile's description.
+    pub description: String,
+    /// Where it stands.
+    pub state: PoolState,
+    /// The image's reference.
+    pub image: String,
+    /// Where the image came from.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub image_source: Option<ImageSource>,
+    /// What is being done to have the image.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub progress: Option<String>,
+    /// Sandboxes that wait for a request.
+    pub ready: u32,
+    /// Sandboxes being made.
+    pub arming: u32,
+    /// Sandboxes granted or running.
+    pub leased: u32,
+    /// How many shall be ready at rest.
+    pub target: u32,
+    /// How many there may be at once.
+    pub max: u32,
+    /// Approved proposals that wait for a sandbox.
+    pub waiting: u32,
+    /// Runs that found a warm sandbox.
+    pub hits: u64,
+    /// Runs that had to wait for one to be made.
+    pub misses: u64,
+    /// Sandboxes that could not be made, or died unused.
+    pub failures: u64,
+    /// The last of those.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub last_error: Option<Problem>,
+    /// When it is tried again.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub retry_at: Option<Wall>,
+}
+
+/// The states of a pool.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "lowercase")]
+pub enum PoolState {
+    /// Not used yet, so nothing is kept warm.
+    Idle,
+    /// The engine is away.
+    Away,
+    /// The image is being brought.
+    Image,
+    /// Something failed; it is tried again at `retry_at`.
+    Failing,
+    /// Fewer ready than wanted.
+    Filling,
+    /// As many ready as wanted.
+    Ready,
+    /// Its profile is gone; what runs may end.
+    Draining,
+}
+
+impl PoolState {
+    /// The word.
+    #[must_use]
+    pub const fn text(self) -> &'static str {
+        match self {
+            Self::Idle => "idle",
+            Self::Away => "away",
+            Self::Image => "image",
+            Self::Failing => "failing",
+            Self::Filling => "filling",
+            Self::Ready => "ready",
+            Self::Draining => "draining",
+        }
+    }
+}
+
+/// The supervisor itself.
+#[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
+pub struct SupervisorRow {
+    /// brig's version.
+    pub version: String,
+    /// Its process.
+    pub pid: u32,
+    /// The machine it runs on.
+    pub host: String,
+    /// When it began.
+    pub started_at: Wall,
+    /// The profile of proposals that name none.
+    pub default_profile: String,
+    /// The engine, once it has answered.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub engine: Option<EngineInfo>,
+    /// Why the engine is away, and since when.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub engine_problem: Option<Since>,
+    /// Why the journal cannot be written, and since when. Nothing new runs then.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub journal_problem: Option<Since>,
+    /// What is wrong with the settings that were changed last; the ones before are in force.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub config_problem: Option<Since>,
+    /// Whether it ends with its last console.
+    pub ends_with_consoles: bool,
+    /// Consoles that are open.
+    pub consoles: u32,
+}
+
+/// A problem that lasts.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+pub struct Since {
+    /// What it is.
+    pub problem: Problem,
+    /// When it began.
+    pub since: Wall,
+}
+
+/// Everything an operator sees, at one moment. The oldest proposal first; finished ones as far as they are remembered.
+#[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
+pub struct Snapshot {
+    /// The supervisor.
+    pub supervisor: SupervisorRow,
+    /// The queue, and what became of it.
+    pub proposals: Vec<ProposalRow>,
+    /// The sandboxes.
+    pub sandboxes: Vec<SandboxRow>,
+    /// The pools.
+    pub pools: Vec<PoolRow>,
+}
+
+/// A line of `GET /v1/events`. The first line is a snapshot, and so is one that follows a gap.
+#[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
+#[serde(tag = "type", rename_all = "kebab-case")]
+pub enum Update {
+    /// All of it, replacing what was known.
+    Snapshot(Snapshot),
+    /// A proposal is new or has changed.
+    Proposal(ProposalRow),
+    /// A finished proposal is no longer remembered.
+    ProposalGone {
+        /// Which one.
+        id: ProposalId,
+    },
+    /// A sandbox is new or has changed, or its usage was read.
+    Sandbox(SandboxRow),
+    /// A sandbox was removed.
+    SandboxGone {
+        /// Which one.
+        id: SandboxId,
+    },
+    /// A pool is new or has changed.
+    Pool(PoolRow),
+    /// A pool was removed.
+    PoolGone {
+        /// Its profile.
+        profile: String,
+    },
+    /// The supervisor's own row has changed.
+    Supervisor(SupervisorRow),
+    /// Nothing has happened for a while; the connection is alive.
+    Alive,
+}
+
+/// A line of a proposal's output, `GET /v1/proposals/ID/output`, or of `POST /v1/proposals?follow=true`.
+#[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
+#[serde(tag = "type", rename_all = "kebab-case")]
+pub enum FollowLine {
+    /// The proposal's row: at the beginning, at each change, and as the last line.
+    Proposal(ProposalRow),
+    /// Bytes that the program wrote.
+    Output {
+        /// Counts up from 0 without gaps; `?from=N` begins there.
+        seq: u64,
+        /// When they came.
+        at: Wall,
+        /// On which stream.
+        stream: OutputStream,
+        /// The bytes.
+        data: Blob,
+    },
+    /// Nothing has happened for a while; the connection is alive.
+    Alive,
+}
+
+/// `POST /v1/proposals/ID/verdict`.
+#[derive(Clone, Debug, Serialize, Deserialize)]
+#[serde(deny_unknown_fields)]
+pub struct VerdictRequest {
+    /// At least the first 8 characters of the digest that was looked at.
+    pub digest: String,
+    /// Approve or reject.
+    pub verdict: Choice,
+    /// Given to the agent. Needed to reject.
+    #[serde(default)]
+    pub reason: String,
+}
+
+/// What an operator can decide.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "lowercase")]
+pub enum Choice {
+    /// It may run once.
+    Approved,
+    /// It does not run.
+    Rejected,
+}
+
+/// A profile as agents see it.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+pub struct ProfileRow {
+    /// Its name.
+    pub name: String,
+    /// Its description.
+    pub description: String,
+    /// Whether proposals that name none get it.
+    pub is_default: bool,
+    /// A run's wall-clock limit in milliseconds.
+    pub timeout_ms: u64,
+    /// A run's output limit in bytes.
+    pub output_limit: u64,
+}
+
+/// The end of a run in a few words, for people, as in `exited 0`, `killed by anna` or `deadline`.
+#[must_use]
+pub fn end_text(end: &RunEnd) -> String {
+    let mut text = match (end.kind, end.exit_code, end.signal, &end.by) {
+        (EndKind::Exited, Some(code), _, _) => format!("exited {code}"),
+        (EndKind::Exited, None, Some(signal), _) => format!("ended by signal {signal}"),
+        (EndKind::Killed, _, _, Some(by)) => format!("killed by {by}"),
+        (kind, ..) => kind.text().to_owned(),
+    };
+    if !end.note.is_empty() {
+        text = format!("{text}: {}", end.note);
+    }
+    text
+}
