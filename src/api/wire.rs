@@ -369,7 +369,7 @@ pub enum Update {
 #[serde(tag = "type", rename_all = "kebab-case")]
 pub enum FollowLine {
     /// The proposal's row: at the beginning, at each change, and as the last line.
-    Proposal(ProposalRow),
+    Proposal(Box<ProposalRow>),
     /// Bytes that the program wrote.
     Output {
         /// Counts up from 0 without gaps; `?from=N` begins there.
