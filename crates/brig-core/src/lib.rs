@@ -14,6 +14,7 @@ pub mod envelope;
 mod fixtures;
 pub mod id;
 pub mod journal;
+pub mod machine;
 pub mod policy;
 pub mod pool;
 pub mod problem;
