@@ -19,8 +19,13 @@ use brig_init::wire::Resource;
 use crate::sys::{self, Pid, check};
 
 const SIG_SETMASK: c_int = 2;
-const SIG_DFL: usize = 0;
 const LAST_SIGNAL: c_int = 64;
+#[cfg(target_arch = "x86_64")]
+const SYS_RT_SIGACTION: c_long = 13;
+#[cfg(target_arch = "aarch64")]
+const SYS_RT_SIGACTION: c_long = 134;
+/// The size of the kernel's own signal set in bytes.
+const KERNEL_SET: usize = 8;
 const SYS_CLOSE_RANGE: c_long = 436;
 const CLOSE_RANGE_CLOEXEC: c_uint = 4;
 const ENOENT: i32 = 2;
@@ -43,7 +48,6 @@ unsafe extern "C" {
     fn getrlimit(resource: c_uint, limits: *mut Limits) -> c_int;
     fn setrlimit(resource: c_uint, limits: *const Limits) -> c_int;
     fn setsid() -> Pid;
-    fn signal(number: c_int, handler: usize) -> usize;
     fn sigprocmask(how: c_int, set: *const sys::SignalSet, old: *mut sys::SignalSet) -> c_int;
     fn syscall(number: c_long, ...) -> c_long;
 }
@@ -121,14 +125,24 @@ impl Program {
     /// To be called in a forked child only.
     unsafe fn prepare(&self, stdin: RawFd) -> Result<(), (Stage, i32)> {
         let at = |stage| move |error: io::Error| (stage, error.raw_os_error().unwrap_or(0));
+        // The kernel's `struct sigaction` with the default handler, which is all zeros and of 32 bytes at most.
+        let default = [0_u64; 4];
         let none_blocked = sys::SignalSet::EMPTY;
         // SAFETY: system calls on this process alone, and the signal set outlives its call.
         unsafe {
             // It fails only for the leader of a process group, which a new child never is.
             setsid();
-            // What init ignores or blocks is none of the program's business. SIGKILL and SIGSTOP refuse, rightly.
+            // What init ignores or blocks is none of the program's business. SIGKILL and SIGSTOP refuse, rightly. It
+            // is not libc's `signal`, because that leaves out two which libc uses itself, and which init may have
+            // inherited as ignored.
             for number in 1..=LAST_SIGNAL {
-                signal(number, SIG_DFL);
+                syscall(
+                    SYS_RT_SIGACTION,
+                    number,
+                    default.as_ptr(),
+                    ptr::null_mut::<u64>(),
+                    KERNEL_SET,
+                );
             }
             sigprocmask(SIG_SETMASK, &raw const none_blocked, ptr::null_mut());
             check(dup2(stdin, 0)).map_err(at(Stage::Stdin))?;
