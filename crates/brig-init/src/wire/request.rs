@@ -242,7 +242,11 @@ fn rlimits(reader: &mut Reader<'_>) -> Result<Vec<Rlimit>, WireError> {
             3 => Resource::FileSize,
             4 => Resource::OpenFiles,
             other => {
-                return Err(reader.error_before(1, "rlimit resource", Problem::Value(other.into())));
+                return Err(reader.error_before(
+                    1,
+                    "rlimit resource",
+                    Problem::Value(other.into()),
+                ));
             }
         };
         let value = reader.u64("rlimit value")?;
