@@ -90,12 +90,6 @@ fn rustc(
             target,
             "--cap-lints=allow",
         ])
-        // The same bytes wherever it is built.
-        .arg(joined_from(
-            "--remap-path-prefix=",
-            &variable("CARGO_MANIFEST_DIR")?,
-            "=brig",
-        ))
         .arg("-o")
         .arg(output)
         .arg(source)
@@ -137,12 +131,7 @@ fn variable(name: &str) -> Result<String, String> {
 }
 
 fn joined(prefix: &str, path: &Path) -> OsString {
-    joined_from(prefix, path, "")
-}
-
-fn joined_from(prefix: &str, path: impl AsRef<OsStr>, suffix: &str) -> OsString {
     let mut whole = OsString::from(prefix);
     whole.push(path);
-    whole.push(suffix);
     whole
 }
