@@ -45,6 +45,7 @@ use std::time::{SystemTime, UNIX_EPOCH};
 
 use brig_core::id::ProposalId;
 use brig_core::journal::Entry;
+use brig_core::machine::RememberedKey;
 use brig_core::problem::Problem;
 use brig_core::profile::Hash;
 use brig_core::time::Wall;
@@ -100,19 +101,6 @@ pub struct Recovered {
     pub recent: Vec<Vec<Recorded>>,
     /// The idempotency keys of the last 24 hours, the oldest first, and at most the last 10,000 of them.
     pub keys: Vec<RememberedKey>,
-}
-
-/// An idempotency key and what it was used for.
-#[derive(Clone, Debug, PartialEq, Eq)]
-pub struct RememberedKey {
-    /// The name of the agent whose key it is.
-    pub agent: String,
-    /// The key.
-    pub key: String,
-    /// The hash of the draft that came with it.
-    pub draft_hash: Hash,
-    /// The proposal that it led to.
-    pub id: ProposalId,
 }
 
 /// A handle of the writer thread. Cheap to clone; the thread ends with the last one, or by [`Journal::close`].
@@ -173,12 +161,23 @@ impl Journal {
     /// `internal` when an entry opens a proposal that exists already, or closes one that is not open: that would be a
     /// second end, so nothing of the call is recorded, while others in the same commit are.
     pub async fn record(&self, entries: Vec<(Wall, Entry)>) -> Result<(), Problem> {
+        self.submit(entries).await?.await
+    }
+
+    /// Queues entries, which is where their place is decided, and gives a future that resolves when they are durable.
+    ///
+    /// # Errors
+    /// As [`Journal::record`], here or from the future.
+    pub async fn submit(
+        &self,
+        entries: Vec<(Wall, Entry)>,
+    ) -> Result<impl Future<Output = Result<(), Problem>> + Send + use<>, Problem> {
         let entries = entries.iter().map(|(at, entry)| Encoded::new(*at, entry)).collect::<Result<Vec<_>, _>>()?;
         let size = entries.iter().map(|entry| ITEM_BYTES + entry.body.len()).sum::<usize>();
         let room = self.room(size.max(ITEM_BYTES)).await?;
         let (done, answer) = oneshot::channel();
         self.send(Job::Record(QueuedRecord { entries, done, room }))?;
-        answer.await.unwrap_or_else(|_| Err(problems::closed()))
+        Ok(async move { answer.await.unwrap_or_else(|_| Err(problems::closed())) })
     }
 
     /// Hands over a part of a run's output. Waits only while the queue is full. It is committed at the latest with the

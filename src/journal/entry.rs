@@ -56,6 +56,7 @@ impl IndexEffect {
 pub(super) const fn kind(entry: &Entry) -> &'static str {
     match entry {
         Entry::Started { .. } => "started",
+        Entry::Gap { .. } => "gap",
         Entry::Proposed { .. } => "proposed",
         Entry::Returned { .. } => "returned",
         Entry::Decided { .. } => "decided",
