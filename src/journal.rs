@@ -13,6 +13,7 @@
 //! fsync, and answers each of them only when that transaction is on the disk. Chunks of output are answered when they are
 //! queued; they wait up to `LINGER` for company, and never longer than the next record after them. A batch that cannot be
 //! committed is rolled back as a whole: who recorded is told, chunks stay queued and are tried again.
+//! While commits fail the thread tries again by itself, so the journal heals without being asked.
 //!
 //! # What the chain proves, and what not
 //!
@@ -163,7 +164,7 @@ impl Journal {
 
     /// Appends entries. Resolves when they are durable, in this order, all of them or none.
     ///
-    /// What is queued before them, output too, is durable then as well; so no entries at all makes a barrier. Once this
+    /// What is queued before them, output too, is durable then as well; so no entries at all make a barrier. Once this
     /// was polled to the queue, dropping it does not take the entries back.
     ///
     /// # Errors
@@ -201,10 +202,17 @@ impl Journal {
         self.inner.reader.clone()
     }
 
-    /// Why the last commit failed, or nothing when it succeeded.
+    /// Why the last commit failed, or nothing when it succeeded. While it is failing the journal is tried again every
+    /// half second, so this heals without a record.
     #[must_use]
     pub fn problem(&self) -> Option<Problem> {
         self.inner.health.borrow().clone()
+    }
+
+    /// As [`Journal::problem`], to wait for its changes.
+    #[must_use]
+    pub fn health(&self) -> watch::Receiver<Option<Problem>> {
+        self.inner.health.clone()
     }
 
     /// Transactions that were committed since the journal was opened.

@@ -138,6 +138,11 @@ fn prepare(connection: &mut Connection, is_new: bool) -> rusqlite::Result<()> {
     Ok(())
 }
 
+/// Writes the version that is there anyway.
+pub(super) fn touch(connection: &Connection) -> rusqlite::Result<()> {
+    connection.pragma_update(None, "user_version", VERSION)
+}
+
 /// Makes the file, empty and for its owner alone, before SQLite could make it with the umask's permissions. The log and
 /// its index get the same permissions from SQLite.
 fn make_file(path: &Path) -> Result<(), Problem> {

@@ -15,7 +15,7 @@ use tokio::sync::{OwnedSemaphorePermit, oneshot, watch};
 
 use super::entry::{Encoded, IndexEffect, signed, stream_number};
 use super::problems::{self, Trouble};
-use super::{Chunk, ITEM_BYTES, QUEUE_BYTES};
+use super::{Chunk, ITEM_BYTES, QUEUE_BYTES, schema};
 
 /// How long a chunk of output waits for company. A run that writes line by line costs 50 commits a second at most, and
 /// its end finds the thread idle rather than in the middle of an fsync.
@@ -25,7 +25,8 @@ const LINGER: Duration = Duration::from_millis(20);
 /// writing into the queue while this is written to the disk.
 const OUTPUT_BATCH: usize = 1 << 20;
 
-/// How long after a failed commit the output that waits is tried again, if nobody records in the meantime.
+/// How long after a failed commit the journal is tried again, with the output that waits or else with a probe, if nobody
+/// records in the meantime.
 const RETRY: Duration = Duration::from_millis(500);
 
 /// Bytes after which the log is checkpointed when nothing else is to do, and when something is.
@@ -151,8 +152,8 @@ impl Writer {
     /// Sleeps until there is a job, or until what waits has waited long enough.
     fn wait(&self) -> Wake {
         let due = match (self.batch.since, self.retry_at) {
-            (None, _) => return self.inbox.recv().map_or(Wake::Abandoned, Wake::Job),
-            (Some(_), Some(retry_at)) => retry_at,
+            (None, None) => return self.inbox.recv().map_or(Wake::Abandoned, Wake::Job),
+            (_, Some(retry_at)) => retry_at,
             (Some(since), None) => since + LINGER,
         };
         match self.inbox.recv_timeout(due.saturating_duration_since(Instant::now())) {
@@ -181,11 +182,12 @@ impl Writer {
 
     /// Commits the batch and answers, or rolls back, answers and keeps the output for later.
     fn commit(&mut self) {
-        if self.batch.items.is_empty() {
-            self.batch.since = None;
-            return;
-        }
-        match write(&mut self.connection, self.head, &mut self.batch.items) {
+        let result = match (self.batch.writes_something(), self.retry_at) {
+            (true, _) => write(&mut self.connection, self.head, &mut self.batch.items),
+            (false, Some(_)) => probe(&mut self.connection, self.head),
+            (false, None) => return self.batch.answer_committed(),
+        };
+        match result {
             Ok(head) => {
                 self.head = head;
                 self.retry_at = None;
@@ -196,9 +198,11 @@ impl Writer {
             }
             Err(error) => {
                 let problem = Trouble::from(error).writing(&self.path);
-                tracing::error!(%problem, "the journal could not commit");
+                if self.retry_at.is_none() {
+                    tracing::error!(%problem, "the journal could not commit");
+                }
                 self.retry_at = Some(Instant::now() + RETRY);
-                self.health.send_replace(Some(problem.clone()));
+                self.health.send_if_modified(|health| health.replace(problem.clone()) != Some(problem.clone()));
                 self.batch.answer_failed(&problem);
             }
         }
@@ -259,6 +263,13 @@ impl Batch {
         true
     }
 
+    fn writes_something(&self) -> bool {
+        self.items.iter().any(|item| match item {
+            Item::Record { queued, .. } => !queued.entries.is_empty(),
+            Item::Output(_) => true,
+        })
+    }
+
     fn answer_committed(&mut self) {
         for item in self.items.drain(..) {
             if let Item::Record { queued, refused } = item {
@@ -314,6 +325,18 @@ fn write(connection: &mut Connection, mut head: Head, items: &mut [Item]) -> rus
     Ok(head)
 }
 
+/// Tries what a record would do, down to the fsync, and leaves nothing of it.
+fn probe(connection: &mut Connection, head: Head) -> rusqlite::Result<Head> {
+    let transaction = connection.transaction_with_behavior(TransactionBehavior::Immediate)?;
+    transaction.execute_batch("SAVEPOINT probe")?;
+    insert_entry(&transaction, head, &Encoded::probe())?;
+    transaction.execute_batch("ROLLBACK TO probe; RELEASE probe")?;
+    // Writes the first page, though nothing in it changes: without a page there would be no fsync.
+    schema::touch(&transaction)?;
+    transaction.commit()?;
+    Ok(head)
+}
+
 fn insert_chunk(transaction: &Transaction<'_>, id: &ProposalId, chunk: &Chunk) -> rusqlite::Result<()> {
     let inserted = transaction
         .prepare_cached(
@@ -349,22 +372,24 @@ fn insert_entries(
     entries: &[Encoded],
 ) -> rusqlite::Result<Result<Head, Problem>> {
     for entry in entries {
-        let number = head.number + 1;
-        let hash = link(&head.hash, number, entry.at, &entry.body);
-        let proposal = entry.proposal.as_ref().map(|id| &id.0);
-        transaction
-            .prepare_cached(
-                "INSERT INTO entries (number, at, kind, proposal, body, hash) VALUES (?1, ?2, ?3, ?4, ?5, ?6)",
-            )?
-            .execute((signed(number), entry.at.0, entry.kind, proposal, &entry.body, &hash.0[..]))?;
+        head = insert_entry(transaction, head, entry)?;
         if let Some(id) = &entry.proposal
-            && let Err(problem) = update_index(transaction, number, id, entry)?
+            && let Err(problem) = update_index(transaction, head.number, id, entry)?
         {
             return Ok(Err(problem));
         }
-        head = Head { number, hash };
     }
     Ok(Ok(head))
+}
+
+fn insert_entry(transaction: &Transaction<'_>, head: Head, entry: &Encoded) -> rusqlite::Result<Head> {
+    let number = head.number + 1;
+    let hash = link(&head.hash, number, entry.at, &entry.body);
+    let proposal = entry.proposal.as_ref().map(|id| &id.0);
+    transaction
+        .prepare_cached("INSERT INTO entries (number, at, kind, proposal, body, hash) VALUES (?1, ?2, ?3, ?4, ?5, ?6)")?
+        .execute((signed(number), entry.at.0, entry.kind, proposal, &entry.body, &hash.0[..]))?;
+    Ok(Head { number, hash })
 }
 
 fn update_index(
