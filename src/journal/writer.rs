@@ -1,5 +1,6 @@
 //! The one thread that writes.
 
+use std::collections::HashSet;
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
 use std::sync::atomic::{AtomicU64, Ordering};
@@ -21,9 +22,10 @@ use super::{Chunk, ITEM_BYTES, QUEUE_BYTES, schema};
 /// its end finds the thread idle rather than in the middle of an fsync.
 const LINGER: Duration = Duration::from_millis(20);
 
-/// Bytes of output that are committed without waiting for more. Well under [`QUEUE_BYTES`], so that a run can go on
-/// writing into the queue while this is written to the disk.
-const OUTPUT_BATCH: usize = 1 << 20;
+/// Bytes of output that are committed without waiting for more, and about as many as one transaction takes of runs that
+/// its entries do not name. It bounds how long a verdict waits behind somebody else's flood: 2 to 3 ms for this much,
+/// where all that can be queued took 33.
+const OUTPUT_BATCH: usize = 512 << 10;
 
 /// How long after a failed commit the journal is tried again, with the output that waits or else with a probe, if nobody
 /// records in the meantime.
@@ -71,8 +73,9 @@ pub(super) struct Started {
 
 /// Starts the thread. It ends, when everybody who holds the sending side is gone, or when it is asked to close.
 pub(super) fn start(connection: Connection, path: &Path, head: Head) -> Result<Started, Problem> {
-    // Each item holds at least ITEM_BYTES of room, so the channel never has more; the places left are for closing.
-    let (jobs, inbox) = sync_channel(QUEUE_BYTES / ITEM_BYTES + 64);
+    // Each item holds at least ITEM_BYTES of one of the two rooms, so the channel never has more; the places left are for
+    // closing.
+    let (jobs, inbox) = sync_channel(2 * QUEUE_BYTES / ITEM_BYTES + 64);
     let (health, healthy) = watch::channel(None);
     let commits = Arc::new(AtomicU64::new(0));
     let writer = Writer {
@@ -107,12 +110,14 @@ struct Writer {
     commits: Arc<AtomicU64>,
 }
 
-/// What the next transaction takes, in the order in which it came.
+/// What waits to be written, in the order in which it came.
 #[derive(Default)]
 struct Batch {
     items: Vec<Item>,
     bytes: usize,
     has_record: bool,
+    /// Somebody waits for all of it.
+    everything: bool,
     /// When the first of the chunks was taken from the queue.
     since: Option<Instant>,
     closing: Option<oneshot::Sender<()>>,
@@ -180,21 +185,23 @@ impl Writer {
         self.batch.has_record || (self.retry_at.is_none() && (lingered || self.batch.bytes >= OUTPUT_BATCH))
     }
 
-    /// Commits the batch and answers, or rolls back, answers and keeps the output for later.
+    /// Commits what is next in the batch and answers, or rolls back, answers and keeps the output for later.
     fn commit(&mut self) {
-        let result = match (self.batch.writes_something(), self.retry_at) {
-            (true, _) => write(&mut self.connection, self.head, &mut self.batch.items),
+        let mut items = self.batch.next();
+        let writes = items.iter().any(Item::writes_something);
+        let result = match (writes, self.retry_at) {
+            (true, _) => write(&mut self.connection, self.head, &mut items),
             (false, Some(_)) => probe(&mut self.connection, self.head),
-            (false, None) => return self.batch.answer_committed(),
+            (false, None) => Ok(self.head),
         };
         match result {
             Ok(head) => {
                 self.head = head;
                 self.retry_at = None;
-                self.uncheckpointed += self.batch.bytes;
-                self.commits.fetch_add(1, Ordering::Relaxed);
+                self.uncheckpointed += items.iter().map(Item::bytes).sum::<usize>();
+                self.commits.fetch_add(u64::from(writes), Ordering::Relaxed);
                 self.health.send_if_modified(|health| health.take().is_some());
-                self.batch.answer_committed();
+                items.into_iter().for_each(Item::committed);
             }
             Err(error) => {
                 let problem = Trouble::from(error).writing(&self.path);
@@ -203,7 +210,7 @@ impl Writer {
                 }
                 self.retry_at = Some(Instant::now() + RETRY);
                 self.health.send_if_modified(|health| health.replace(problem.clone()) != Some(problem.clone()));
-                self.batch.answer_failed(&problem);
+                self.batch.keep(items.into_iter().filter_map(|item| item.failed(&problem)).collect());
             }
         }
     }
@@ -221,6 +228,7 @@ impl Writer {
     }
 
     fn end(mut self) {
+        self.batch.everything = true;
         self.commit();
         if !self.batch.items.is_empty() {
             tracing::error!(
@@ -244,58 +252,104 @@ impl Writer {
 impl Batch {
     /// Says whether the batch takes more.
     fn add(&mut self, job: Job) -> bool {
-        match job {
+        let item = match job {
             Job::Record(queued) => {
-                self.bytes += queued.room.num_permits();
                 self.has_record = true;
-                self.items.push(Item::Record { queued, refused: None });
+                self.everything |= queued.entries.is_empty();
+                Item::Record { queued, refused: None }
             }
             Job::Output(queued) => {
-                self.bytes += queued.room.num_permits();
                 self.since.get_or_insert_with(Instant::now);
-                self.items.push(Item::Output(queued));
+                Item::Output(queued)
             }
             Job::Close(done) => {
                 self.closing = Some(done);
                 return false;
             }
-        }
+        };
+        self.bytes += item.bytes();
+        self.items.push(item);
         true
     }
 
-    fn writes_something(&self) -> bool {
-        self.items.iter().any(|item| match item {
-            Item::Record { queued, .. } => !queued.entries.is_empty(),
-            Item::Output(_) => true,
-        })
-    }
-
-    fn answer_committed(&mut self) {
-        for item in self.items.drain(..) {
-            if let Item::Record { queued, refused } = item {
-                queued.answer(refused.map_or(Ok(()), Err));
-            }
+    /// Takes out what the next transaction writes: all records, all output of the proposals that they name, and of the
+    /// rest what came first. What is left goes at the next look: its time is over, as `since` stays.
+    fn next(&mut self) -> Vec<Item> {
+        let items = std::mem::take(&mut self.items);
+        let all = self.bytes;
+        (self.bytes, self.has_record) = (0, false);
+        if std::mem::take(&mut self.everything) || all <= OUTPUT_BATCH {
+            self.since = None;
+            return items;
         }
-        self.bytes = 0;
-        self.has_record = false;
-        self.since = None;
-    }
-
-    fn answer_failed(&mut self, problem: &Problem) {
-        let mut bytes = 0;
-        for item in std::mem::take(&mut self.items) {
-            match item {
-                Item::Record { queued, .. } => queued.answer(Err(problem.clone())),
-                Item::Output(queued) => {
-                    bytes += queued.room.num_permits();
-                    self.items.push(Item::Output(queued));
-                }
+        let named: HashSet<_> = items.iter().flat_map(Item::names).cloned().collect();
+        let mut others = 0;
+        let (now, later) = items.into_iter().partition(|item| match item {
+            Item::Record { .. } => true,
+            Item::Output(queued) if named.contains(&queued.id) => true,
+            Item::Output(_) => {
+                let fits = others < OUTPUT_BATCH;
+                others += item.bytes();
+                fits
             }
-        }
-        self.bytes = bytes;
-        self.has_record = false;
+        });
+        self.items = later;
+        self.bytes = self.items.iter().map(Item::bytes).sum();
         if self.items.is_empty() {
             self.since = None;
+        }
+        now
+    }
+
+    /// Puts output back that could not be committed.
+    fn keep(&mut self, mut items: Vec<Item>) {
+        if !items.is_empty() {
+            self.since.get_or_insert_with(Instant::now);
+        }
+        items.append(&mut self.items);
+        self.items = items;
+        self.bytes = self.items.iter().map(Item::bytes).sum();
+    }
+}
+
+impl Item {
+    fn bytes(&self) -> usize {
+        match self {
+            Self::Record { queued, .. } => queued.room.num_permits(),
+            Self::Output(queued) => queued.room.num_permits(),
+        }
+    }
+
+    fn writes_something(&self) -> bool {
+        match self {
+            Self::Record { queued, .. } => !queued.entries.is_empty(),
+            Self::Output(_) => true,
+        }
+    }
+
+    /// The proposals that it records something about.
+    fn names(&self) -> impl Iterator<Item = &ProposalId> {
+        let entries = match self {
+            Self::Record { queued, .. } => queued.entries.as_slice(),
+            Self::Output(_) => &[],
+        };
+        entries.iter().filter_map(|entry| entry.proposal.as_ref())
+    }
+
+    fn committed(self) {
+        if let Self::Record { queued, refused } = self {
+            queued.answer(refused.map_or(Ok(()), Err));
+        }
+    }
+
+    /// What stays to be written.
+    fn failed(self, problem: &Problem) -> Option<Self> {
+        match self {
+            Self::Record { queued, .. } => {
+                queued.answer(Err(problem.clone()));
+                None
+            }
+            Self::Output(queued) => Some(Self::Output(queued)),
         }
     }
 }
