@@ -27,6 +27,7 @@
 //! bytes; its time, its borders and the order between the two streams are recorded but not covered, and neither is the
 //! output of a run that has not ended yet.
 
+mod batch;
 mod entry;
 mod export;
 mod problems;
@@ -53,11 +54,11 @@ use bytes::Bytes;
 use tokio::sync::{OwnedSemaphorePermit, Semaphore, oneshot, watch};
 
 use crate::engine::OutputStream;
+use batch::{Job, QueuedChunk, QueuedRecord};
 use entry::Encoded;
 pub use export::Exported;
 pub use reader::Reader;
 pub use verify::{Fault, Verified};
-use writer::{Job, QueuedChunk, QueuedRecord};
 
 /// Bytes that may be queued for the writer, each item with [`ITEM_BYTES`] on top: this much of output, and as much of
 /// entries, so that a flood of the one does not keep the other from the queue.

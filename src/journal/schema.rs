@@ -24,6 +24,9 @@ const BUSY: Duration = Duration::from_secs(5);
 ///
 /// `proposals` says nothing that the entries do not say. It is their index: what is open, what is new, which keys were
 /// used. It changes in the same transaction as they do, and verifying compares the two.
+///
+/// `output` has a rowid although its key is another: measured without one, chunks of 1 KiB went in at 49 MB/s instead of
+/// 128, and the file was 1.7 times as large.
 const TABLES: &str = "
 CREATE TABLE entries (
     number   INTEGER PRIMARY KEY,

@@ -1,6 +1,5 @@
 //! The one thread that writes.
 
-use std::collections::HashSet;
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
 use std::sync::atomic::{AtomicU64, Ordering};
@@ -12,8 +11,9 @@ use brig_core::journal::link;
 use brig_core::problem::{Code, Problem};
 use brig_core::profile::Hash;
 use rusqlite::{Connection, Transaction, TransactionBehavior};
-use tokio::sync::{OwnedSemaphorePermit, oneshot, watch};
+use tokio::sync::watch;
 
+use super::batch::{Batch, Item, Job, OUTPUT_BATCH};
 use super::entry::{Encoded, IndexEffect, signed, stream_number};
 use super::problems::{self, Trouble};
 use super::{Chunk, ITEM_BYTES, QUEUE_BYTES, schema};
@@ -22,40 +22,13 @@ use super::{Chunk, ITEM_BYTES, QUEUE_BYTES, schema};
 /// its end finds the thread idle rather than in the middle of an fsync.
 const LINGER: Duration = Duration::from_millis(20);
 
-/// Bytes of output that are committed without waiting for more, and about as many as one transaction takes of runs that
-/// its entries do not name. It bounds how long a verdict waits behind somebody else's flood: 2 to 3 ms for this much,
-/// where all that can be queued took 33.
-const OUTPUT_BATCH: usize = 512 << 10;
-
 /// How long after a failed commit the journal is tried again, with the output that waits or else with a probe, if nobody
 /// records in the meantime.
 const RETRY: Duration = Duration::from_millis(500);
 
 /// Bytes after which the log is checkpointed when nothing else is to do, and when something is.
 const CHECKPOINT_IDLE: usize = 4 << 20;
-const CHECKPOINT_BUSY: usize = 64 << 20;
-
-/// What the thread is asked.
-pub(super) enum Job {
-    Record(QueuedRecord),
-    Output(QueuedChunk),
-    Close(oneshot::Sender<()>),
-}
-
-/// Entries that somebody waits for.
-pub(super) struct QueuedRecord {
-    pub(super) entries: Vec<Encoded>,
-    pub(super) done: oneshot::Sender<Result<(), Problem>>,
-    pub(super) room: OwnedSemaphorePermit,
-}
-
-/// Output that nobody waits for.
-pub(super) struct QueuedChunk {
-    pub(super) id: ProposalId,
-    pub(super) chunk: Chunk,
-    /// Given back when the chunk is committed, not before: the batch counts against the queue's bound too.
-    pub(super) room: OwnedSemaphorePermit,
-}
+const CHECKPOINT_BUSY: usize = 16 << 20;
 
 /// The last entry: what the next one is linked to. Number 0 and `GENESIS` before the first.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -108,24 +81,6 @@ struct Writer {
     uncheckpointed: usize,
     health: watch::Sender<Option<Problem>>,
     commits: Arc<AtomicU64>,
-}
-
-/// What waits to be written, in the order in which it came.
-#[derive(Default)]
-struct Batch {
-    items: Vec<Item>,
-    bytes: usize,
-    has_record: bool,
-    /// Somebody waits for all of it.
-    everything: bool,
-    /// When the first of the chunks was taken from the queue.
-    since: Option<Instant>,
-    closing: Option<oneshot::Sender<()>>,
-}
-
-enum Item {
-    Record { queued: QueuedRecord, refused: Option<Problem> },
-    Output(QueuedChunk),
 }
 
 /// Why the thread woke.
@@ -246,120 +201,6 @@ impl Writer {
             // Nobody waits any more: that is theirs to decide.
             let _ = done.send(());
         }
-    }
-}
-
-impl Batch {
-    /// Says whether the batch takes more.
-    fn add(&mut self, job: Job) -> bool {
-        let item = match job {
-            Job::Record(queued) => {
-                self.has_record = true;
-                self.everything |= queued.entries.is_empty();
-                Item::Record { queued, refused: None }
-            }
-            Job::Output(queued) => {
-                self.since.get_or_insert_with(Instant::now);
-                Item::Output(queued)
-            }
-            Job::Close(done) => {
-                self.closing = Some(done);
-                return false;
-            }
-        };
-        self.bytes += item.bytes();
-        self.items.push(item);
-        true
-    }
-
-    /// Takes out what the next transaction writes: all records, all output of the proposals that they name, and of the
-    /// rest what came first. What is left goes at the next look: its time is over, as `since` stays.
-    fn next(&mut self) -> Vec<Item> {
-        let items = std::mem::take(&mut self.items);
-        let all = self.bytes;
-        (self.bytes, self.has_record) = (0, false);
-        if std::mem::take(&mut self.everything) || all <= OUTPUT_BATCH {
-            self.since = None;
-            return items;
-        }
-        let named: HashSet<_> = items.iter().flat_map(Item::names).cloned().collect();
-        let mut others = 0;
-        let (now, later) = items.into_iter().partition(|item| match item {
-            Item::Record { .. } => true,
-            Item::Output(queued) if named.contains(&queued.id) => true,
-            Item::Output(_) => {
-                let fits = others < OUTPUT_BATCH;
-                others += item.bytes();
-                fits
-            }
-        });
-        self.items = later;
-        self.bytes = self.items.iter().map(Item::bytes).sum();
-        if self.items.is_empty() {
-            self.since = None;
-        }
-        now
-    }
-
-    /// Puts output back that could not be committed.
-    fn keep(&mut self, mut items: Vec<Item>) {
-        if !items.is_empty() {
-            self.since.get_or_insert_with(Instant::now);
-        }
-        items.append(&mut self.items);
-        self.items = items;
-        self.bytes = self.items.iter().map(Item::bytes).sum();
-    }
-}
-
-impl Item {
-    fn bytes(&self) -> usize {
-        match self {
-            Self::Record { queued, .. } => queued.room.num_permits(),
-            Self::Output(queued) => queued.room.num_permits(),
-        }
-    }
-
-    fn writes_something(&self) -> bool {
-        match self {
-            Self::Record { queued, .. } => !queued.entries.is_empty(),
-            Self::Output(_) => true,
-        }
-    }
-
-    /// The proposals that it records something about.
-    fn names(&self) -> impl Iterator<Item = &ProposalId> {
-        let entries = match self {
-            Self::Record { queued, .. } => queued.entries.as_slice(),
-            Self::Output(_) => &[],
-        };
-        entries.iter().filter_map(|entry| entry.proposal.as_ref())
-    }
-
-    fn committed(self) {
-        if let Self::Record { queued, refused } = self {
-            queued.answer(refused.map_or(Ok(()), Err));
-        }
-    }
-
-    /// What stays to be written.
-    fn failed(self, problem: &Problem) -> Option<Self> {
-        match self {
-            Self::Record { queued, .. } => {
-                queued.answer(Err(problem.clone()));
-                None
-            }
-            Self::Output(queued) => Some(Self::Output(queued)),
-        }
-    }
-}
-
-impl QueuedRecord {
-    /// The room is free before the answer is given: who is answered may record at once.
-    fn answer(self, answer: Result<(), Problem>) {
-        drop(self.room);
-        // Who recorded may have gone away; the entries are as durable without them.
-        let _ = self.done.send(answer);
     }
 }
 

@@ -281,3 +281,14 @@ async fn closing_commits_what_is_queued_and_other_handles_are_told() {
     assert_eq!(other_handle.output(&id("r"), out(1, "x")).await.unwrap_err().code, Code::JournalFailed);
     other_handle.close().await;
 }
+
+#[test]
+fn a_probe_reaches_the_disk() {
+    let home = Home::new();
+    let writer = super::super::schema::open_for_writing(&home.path).unwrap();
+    let other = home.other();
+    let version = || other.query_row("PRAGMA data_version", [], |row| row.get::<_, i64>(0)).unwrap();
+    let before = version();
+    super::super::schema::touch(&writer).unwrap();
+    assert_ne!(version(), before, "a page was written, though nothing in it is new");
+}
