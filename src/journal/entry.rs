@@ -38,6 +38,11 @@ impl Encoded {
         let effect = IndexEffect::of(entry);
         Ok(Self { at, kind: kind(entry), proposal: entry.proposal().cloned(), body, effect })
     }
+
+    /// What stands in for an entry while the journal is tried. It is never kept.
+    pub(super) const fn probe() -> Self {
+        Self { at: Wall(0), kind: "probe", proposal: None, body: Vec::new(), effect: IndexEffect::Nothing }
+    }
 }
 
 impl IndexEffect {
