@@ -249,7 +249,12 @@ impl Core {
                 self.tools.outputs.end(id);
             }
             if let Some(follower) = self.followers.get(id) {
-                follower.send_replace(view::proposal_row(proposal));
+                let row = view::proposal_row(proposal);
+                follower.send_if_modified(|known| {
+                    let is_new = *known != row;
+                    *known = row;
+                    is_new
+                });
                 if proposal.phase.is_over() {
                     self.followers.remove(id);
                 }
