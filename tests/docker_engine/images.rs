@@ -7,6 +7,8 @@ use brig::engine::Engine as _;
 use brig_core::problem::Code;
 use brig_core::profile::{Cage, ImageSource};
 
+use futures_util::StreamExt as _;
+
 use crate::support::docker::{BOUND, Bed, cage, run, until, volumes};
 
 #[tokio::test]
@@ -60,7 +62,7 @@ async fn two_supervisors_fill_the_volume_at_once_and_both_get_sandboxes() {
     let (first, second) = tokio::join!(bed.engine.arm(&ids[0], spec.clone()), other.arm(&ids[1], spec));
     assert!(first.is_ok() && second.is_ok(), "{:?} {:?}", first.err(), second.err());
     assert_eq!(volumes(&bed.docker, &bed.install).await.len(), 1);
-    assert_eq!(bed.containers().await.len(), 0, "the sandboxes were dropped with their owners' ends");
+    assert_eq!(bed.containers().await.len(), 2, "the container that filled it is gone");
 }
 
 #[tokio::test]
@@ -72,8 +74,9 @@ async fn a_volume_that_was_filled_halfway_is_filled_again() {
     let engine = bed.sibling();
     let sandbox = engine.arm(&bed.id(), bed.spec(cage()).await).await.expect("a sandbox from the mended volume");
     let options = DownloadFromContainerOptionsBuilder::new().path("/.brig/brig-init").build();
-    let mut pieces = std::pin::pin!(bed.docker.download_from_container(&sandbox.engine_id, Some(options)));
-    assert!(futures_util::StreamExt::next(&mut pieces).await.unwrap().is_ok());
+    let pieces: Vec<_> = bed.docker.download_from_container(&sandbox.engine_id, Some(options)).collect().await;
+    let archive: usize = pieces.into_iter().map(|piece| piece.unwrap().len()).sum();
+    assert!(archive > 100_000, "{archive} bytes");
 }
 
 #[tokio::test]

@@ -5,10 +5,10 @@ libc = ctypes.CDLL(None, use_errno=True)
 NUMBERS = {
     "x86_64": dict(unshare=272, setns=308, io_uring_setup=425, ptrace=101, bpf=321, keyctl=250, userfaultfd=323,
                    perf_event_open=298, clone3=435, mount=165, chroot=161, personality=135, sched_setscheduler=144,
-                   sched_setaffinity=203, setpriority=141, prlimit64=302, ioprio_set=251, clone=56),
+                   sched_setaffinity=203, setpriority=141, prlimit64=302, ioprio_set=251, clone=56, get_mempolicy=239, ioctl=16),
     "aarch64": dict(unshare=97, setns=268, io_uring_setup=425, ptrace=117, bpf=280, keyctl=219, userfaultfd=282,
                     perf_event_open=241, clone3=435, mount=40, chroot=51, personality=92, sched_setscheduler=119,
-                    sched_setaffinity=122, setpriority=140, prlimit64=261, ioprio_set=30, clone=220),
+                    sched_setaffinity=122, setpriority=140, prlimit64=261, ioprio_set=30, clone=220, get_mempolicy=236, ioctl=29),
 }[platform.machine()]
 
 
@@ -94,9 +94,10 @@ print(json.dumps({
         "sched_setscheduler": call("sched_setscheduler", 1, IDLE, param), "setpriority": call("setpriority", 0, 1, 19),
         "setpriority_user": call("setpriority", 2, 0, 19), "sched_setaffinity": call("sched_setaffinity", 1, 8, mask),
         "prlimit64": call("prlimit64", 1, NOFILE, limit, 0), "ioprio_set": call("ioprio_set", 1, 1, 0x6000),
-        "tiocsti": call_ioctl if (call_ioctl := (libc.ioctl(0, ctypes.c_ulong(0x5412), b"x") and errno.errorcode[ctypes.get_errno()])) else "ok",
+        "tiocsti": call("ioctl", 0, 0x5412, 0), "tiocsti_high": call("ioctl", 0, 0x5412 | 1 << 32, 0),
     },
-    "not_there": {"clone3": call("clone3", 0, 0), "personality": call("personality", 0x0400000)},
+    "not_there": {"clone3": call("clone3", 0, 0), "get_mempolicy": call("get_mempolicy", 0, 0, 0, 0, 0)},
+    "personality": call("personality", 0x0400000),
     "allowed": {
         "sched_setscheduler": call("sched_setscheduler", 0, IDLE, param), "setpriority": call("setpriority", 0, 0, 1),
         "prlimit64": call("prlimit64", 0, NOFILE, 0, limit), "personality": call("personality", 0xffffffff),

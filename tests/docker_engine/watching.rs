@@ -7,7 +7,7 @@ use brig::engine::{Engine as _, EngineEvent, Owner};
 use brig_core::problem::Code;
 use brig_core::profile::Cage;
 use futures_util::StreamExt as _;
-use tokio::io::AsyncWriteExt as _;
+use tokio::io::{AsyncReadExt as _, AsyncWriteExt as _};
 use tokio::sync::mpsc;
 
 use crate::support::docker::{BOUND, Bed, cage, request, run, settings, until};
@@ -47,6 +47,7 @@ async fn a_daemon_that_comes_back_is_found() {
     let listener = tokio::net::UnixListener::bind(&socket).unwrap();
     let answering = tokio::spawn(async move {
         while let Ok((mut stream, _)) = listener.accept().await {
+            let _ = stream.read(&mut [0; 4096]).await;
             let _ = stream.write_all(b"HTTP/1.1 200 OK\r\nContent-Length: 2\r\n\r\nhi").await;
         }
     });
