@@ -77,9 +77,15 @@ impl Children {
 /// [`Fatal::Unkillable`] when that takes too long: somebody is still there, perhaps stuck in the kernel.
 pub fn everything(station: &Station, children: &mut Children) -> Result<(), Fatal> {
     let begun = Instant::now();
+    let is_pid_1 = std::process::id() == 1;
     let mut alone_since = None;
     loop {
-        let somebody_killed = if std::process::id() == 1 {
+        // A subreaper without children has no descendants, so that it need not look at /proc. PID 1 may have strangers
+        // in its namespace, entered from outside.
+        if !is_pid_1 && children.reap() == Left::Nobody {
+            return Ok(());
+        }
+        let somebody_killed = if is_pid_1 {
             sys::kill_namespace()
         } else {
             kill_descendants()
@@ -107,32 +113,38 @@ pub fn everything(station: &Station, children: &mut Children) -> Result<(), Fata
 
 /// What an ordinary process does in the place of killing a whole PID namespace: it kills whom it has made, directly or
 /// not, as `/proc` shows it. As it is a subreaper, nobody can leave that tree. False when there was nobody.
+///
+/// Parents come before their children: a shell whose command was killed first would go on to its next one.
 fn kill_descendants() -> bool {
     let parents = parents();
     let own = std::process::id().cast_signed();
-    let mut found = false;
-    for (pid, parent) in &parents {
-        if is_descendant(*pid, own, &parents) {
-            found = true;
-            // A process whose parent is still the same one is still the same process, or a sibling that deserves the
-            // same; one whose parent has died meanwhile is ours now, and the next look finds it.
-            sys::kill_pinned(*pid, || parent_of(*pid) == Some(*parent));
-        }
+    let mut descendants: Vec<(usize, Pid, Pid)> = parents
+        .iter()
+        .filter_map(|(pid, parent)| Some((generation(*pid, own, &parents)?, *pid, *parent)))
+        .collect();
+    descendants.sort_unstable();
+    for (_, pid, parent) in &descendants {
+        // Between the look at /proc and now the process may have gone and its id may belong to a stranger. One whose
+        // parent is still the same, or by now is this process, is of ours.
+        sys::kill_pinned(*pid, || {
+            parent_of(*pid).is_some_and(|now| now == *parent || now == own)
+        });
     }
-    found
+    !descendants.is_empty()
 }
 
-fn is_descendant(pid: Pid, ancestor: Pid, parents: &HashMap<Pid, Pid>) -> bool {
+/// How many generations below the ancestor a process is: 1 for its children, nothing for strangers.
+fn generation(pid: Pid, ancestor: Pid, parents: &HashMap<Pid, Pid>) -> Option<usize> {
     let mut current = pid;
     // The look at /proc is not one moment, so that there might be a circle in it.
-    for _ in 0..parents.len() {
+    for generation in 1..=parents.len() {
         match parents.get(&current) {
-            Some(parent) if *parent == ancestor => return true,
+            Some(parent) if *parent == ancestor => return Some(generation),
             Some(parent) => current = *parent,
-            None => return false,
+            None => return None,
         }
     }
-    false
+    None
 }
 
 fn parents() -> HashMap<Pid, Pid> {
