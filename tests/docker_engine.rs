@@ -3,4 +3,5 @@
 mod hardening;
 mod images;
 mod lifecycle;
+mod pulling;
 mod watching;

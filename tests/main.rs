@@ -10,4 +10,5 @@
 mod docker_engine;
 mod support {
     pub mod docker;
+    pub mod fake_daemon;
 }

@@ -2,7 +2,7 @@
 
 use std::sync::Mutex;
 
-use bollard::query_parameters::{DownloadFromContainerOptionsBuilder, ListImagesOptionsBuilder};
+use bollard::query_parameters::{DownloadFromContainerOptionsBuilder, ListImagesOptionsBuilder, RemoveVolumeOptions};
 use brig::engine::Engine as _;
 use brig_core::problem::Code;
 use brig_core::profile::{Cage, ImageSource};
@@ -77,6 +77,18 @@ async fn a_volume_that_was_filled_halfway_is_filled_again() {
     let pieces: Vec<_> = bed.docker.download_from_container(&sandbox.engine_id, Some(options)).collect().await;
     let archive: usize = pieces.into_iter().map(|piece| piece.unwrap().len()).sum();
     assert!(archive > 100_000, "{archive} bytes");
+}
+
+#[tokio::test]
+async fn a_volume_that_somebody_removed_is_made_again() {
+    let bed = Bed::new();
+    drop(bed.arm(cage()).await);
+    bed.gone(BOUND).await;
+    for volume in volumes(&bed.docker, &bed.install).await {
+        bed.docker.remove_volume(&volume, None::<RemoveVolumeOptions>).await.unwrap();
+    }
+    bed.arm(cage()).await;
+    assert_eq!(volumes(&bed.docker, &bed.install).await.len(), 1, "with its labels");
 }
 
 #[tokio::test]

@@ -2,6 +2,8 @@
 
 use std::time::{Duration, Instant};
 
+use bollard::models::ContainerCreateBody;
+use bollard::query_parameters::CreateContainerOptions;
 use brig::engine::Engine as _;
 use brig_core::profile::Cage;
 use brig_init::wire::{How, Why};
@@ -70,6 +72,24 @@ async fn killing_what_is_gone_or_never_was_is_no_error() {
     bed.gone(BOUND).await;
     bed.engine.kill(&sandbox.engine_id).await.unwrap();
     bed.engine.kill("there-never-was-such-a-sandbox").await.unwrap();
+}
+
+#[tokio::test]
+async fn one_that_was_created_and_never_started_is_seen_and_killed_too() {
+    let bed = Bed::new();
+    let labels = [("brig.install".to_owned(), bed.install.clone()), ("brig.owner".to_owned(), "garbage".to_owned())];
+    let body = ContainerCreateBody {
+        image: Some(bed.image().await.id),
+        cmd: Some(vec!["true".to_owned()]),
+        labels: Some(labels.into()),
+        ..ContainerCreateBody::default()
+    };
+    let created = bed.docker.create_container(None::<CreateContainerOptions>, body).await.unwrap();
+    let seen = bed.engine.sightings().await.unwrap();
+    assert_eq!((seen.len(), &seen[0].engine_id), (1, &created.id));
+    assert_eq!((seen[0].owner, &seen[0].sandbox), (None, &None));
+    bed.engine.kill(&created.id).await.unwrap();
+    assert!(bed.containers().await.is_empty());
 }
 
 #[tokio::test]
