@@ -45,6 +45,15 @@ async fn an_image_that_is_there_is_taken_as_it_is() {
 }
 
 #[tokio::test]
+async fn an_image_that_was_removed_since_it_was_resolved_has_to_be_resolved_again() {
+    let bed = Bed::new();
+    let mut spec = (*bed.spec(cage()).await).clone();
+    spec.image.id = format!("sha256:{}", "7".repeat(64));
+    let problem = bed.engine.arm(&bed.id(), spec.into()).await.err().unwrap();
+    assert_eq!(problem.code, Code::ImageUnavailable, "{problem}");
+}
+
+#[tokio::test]
 async fn the_usual_tools_work_in_the_userland() {
     let bed = Bed::new();
     let mut sandbox = bed.arm(cage()).await;

@@ -120,20 +120,29 @@ async fn arming_that_fails_leaves_nothing_and_says_why() {
     assert!(bed.containers().await.is_empty());
 }
 
+/// The bounds are far above what it takes; what it takes is printed.
 #[tokio::test]
-async fn arming_is_quick_enough_to_be_measured() {
+async fn arming_and_running_are_measured() {
+    const TIMES: usize = 9;
     let bed = Bed::new();
     drop(bed.arm(cage()).await);
     let spec = bed.spec(cage()).await;
-    let (mut armings, mut runs) = (Vec::new(), Vec::new());
-    for _ in 0..7 {
+    let (mut armings, mut runs, mut inside) = (Vec::new(), Vec::new(), Vec::new());
+    for _ in 0..TIMES {
         let begun = Instant::now();
         let mut sandbox = bed.engine.arm(&bed.id(), spec.clone()).await.unwrap();
         armings.push(begun.elapsed());
-        runs.push(run(&mut sandbox, &["sh", "-c", "echo hi"], b"").await.took);
+        let ran = run(&mut sandbox, &["sh", "-c", "echo hi"], b"").await;
+        runs.push(ran.took);
+        inside.push(Duration::from_micros(ran.trailer.wall_us));
     }
-    armings.sort();
-    runs.sort();
-    println!("arming {:?} (p50) {armings:?}\nrequest to fences {:?} (p50) {runs:?}", armings[3], runs[3]);
-    assert!(armings[3] < Duration::from_secs(10) && runs[3] < Duration::from_secs(2));
+    for times in [&mut armings, &mut runs, &mut inside] {
+        times.sort();
+    }
+    let middle = TIMES / 2;
+    println!(
+        "p50: arming {:?}, request to fences {:?}, of it in init {:?}",
+        armings[middle], runs[middle], inside[middle]
+    );
+    assert!(armings[middle] < Duration::from_secs(10) && runs[middle] < Duration::from_secs(2));
 }

@@ -2,6 +2,7 @@
 
 use std::time::{Duration, Instant};
 
+use bollard::query_parameters::{RemoveImageOptions, TagImageOptionsBuilder};
 use brig::engine::docker::DockerEngine;
 use brig::engine::{Engine as _, EngineEvent, Owner};
 use brig_core::problem::Code;
@@ -126,4 +127,52 @@ async fn a_death_and_a_want_of_memory_are_told() {
     };
     tokio::time::timeout(Duration::from_secs(20), hearing).await.expect("both events");
     listening.abort();
+}
+
+#[tokio::test]
+async fn a_name_that_means_another_image_is_told() {
+    let bed = Bed::new();
+    let image = bed.image().await;
+    let reference = format!("{}:1", bed.install);
+    let options = || Some(TagImageOptionsBuilder::new().repo(&bed.install).tag("1").build());
+    let mut events = bed.engine.events();
+    // The daemon tells from when it was asked, which is some time after the first poll.
+    let telling = async {
+        loop {
+            bed.docker.tag_image(&image.id, options()).await.unwrap();
+            tokio::time::sleep(Duration::from_millis(50)).await;
+        }
+    };
+    let told = async {
+        while events.next().await.unwrap().unwrap() != (EngineEvent::ImageChanged { reference: reference.clone() }) {}
+    };
+    let hearing = async {
+        tokio::select! { () = telling => (), () = told => () }
+    };
+    let heard = tokio::time::timeout(BOUND, hearing).await;
+    bed.docker.remove_image(&reference, None::<RemoveImageOptions>, None).await.unwrap();
+    heard.expect("the event");
+}
+
+#[tokio::test]
+async fn a_daemon_behind_tcp_serves_as_well_but_has_no_meter() {
+    let bed = Bed::new();
+    let spec = bed.spec(cage()).await;
+    let listener = tokio::net::TcpListener::bind("127.0.0.1:0").await.unwrap();
+    let address = format!("tcp://{}", listener.local_addr().unwrap());
+    tokio::spawn(async move {
+        while let Ok((mut near, _)) = listener.accept().await {
+            tokio::spawn(async move {
+                let mut far = tokio::net::UnixStream::connect("/var/run/docker.sock").await.unwrap();
+                let _ = tokio::io::copy_bidirectional(&mut near, &mut far).await;
+            });
+        }
+    });
+    let engine = DockerEngine::connect(settings(&bed.install, Some(&address))).unwrap();
+    let mut sandbox = engine.arm(&bed.id(), spec.clone()).await.unwrap();
+    assert!(sandbox.meter.is_none());
+    assert_eq!(run(&mut sandbox, &["echo", "far"], b"").await.stdout, "far\n");
+    let sandbox = engine.arm(&bed.id(), spec).await.unwrap();
+    drop(sandbox.stdin);
+    bed.gone(BOUND).await;
 }

@@ -59,7 +59,7 @@ async fn make(shared: &Arc<Shared>, id: &SandboxId, spec: &SandboxSpec) -> Resul
             if failure.status.is_some() {
                 leftover.keep();
             }
-            return Err(failure.into());
+            return Err(if failure.is_gone() { images::removed(&spec.image.id) } else { failure.into() });
         }
     };
     let leftover = leftover.certain(created.id.clone());
