@@ -1,1 +1,14 @@
+//! The one integration binary: a module for each area.
 
+#![allow(
+    clippy::unwrap_used,
+    clippy::expect_used,
+    clippy::panic,
+    reason = "a test may stop at the first thing that is wrong"
+)]
+
+mod docker_engine;
+mod support {
+    pub mod docker;
+    pub mod fake_daemon;
+}
