@@ -14,7 +14,7 @@ use brig_core::id::{ProposalId, SandboxId};
 use brig_core::journal::Entry;
 use brig_core::profile::{Cage, Hash, Network};
 use brig_core::proposal::{
-    Agent, Decider, Effect, EndKind, OutputSummary, Ruling, RunEnd, RunUsage, Verdict, VerdictKind,
+    Agent, Decider, EndKind, Judgement, OutputSummary, Ruling, RunEnd, RunUsage, Verdict, VerdictKind,
 };
 use brig_core::time::Wall;
 use bytes::Bytes;
@@ -87,7 +87,7 @@ fn keyed(name: &str, key: Option<&str>) -> Entry {
         draft_hash: Hash::of(name.as_bytes()),
         digest: envelope.digest(),
         envelope: Arc::new(envelope),
-        ruling: Ruling { effect: Effect::Ask, rule: "default".into(), why: "nothing says otherwise".into() },
+        ruling: Ruling { effect: Judgement::Ask, rule: "default".into(), why: "nothing says otherwise".into() },
         expires_at: Wall(NOW.0 + 60_000),
     }
 }
