@@ -1,4 +1,5 @@
 //! The brig library: everything that the `brig` binary is made of.
 pub mod api;
+pub mod cli;
 pub mod config;
 pub mod engine;
