@@ -49,47 +49,20 @@ fn build() -> Result<PathBuf, String> {
         // A fixed address, which saves the relocations. Nothing that a sandbox sends is parsed here.
         OsStr::new("-Crelocation-model=static"),
     ];
-    rustc(
-        &target,
-        "bin",
-        &sources.join("main.rs"),
-        &init,
-        &with_library,
-    )?;
+    rustc(&target, "bin", &sources.join("main.rs"), &init, &with_library)?;
 
-    let size = std::fs::metadata(&init)
-        .map_err(|error| format!("{}: {error}", init.display()))?
-        .len();
+    let size = std::fs::metadata(&init).map_err(|error| format!("{}: {error}", init.display()))?.len();
     if size > LARGEST {
-        return Err(format!(
-            "brig-init has become {size} bytes, which is more than {LARGEST}"
-        ));
+        return Err(format!("brig-init has become {size} bytes, which is more than {LARGEST}"));
     }
     Ok(init)
 }
 
-fn rustc(
-    target: &str,
-    kind: &str,
-    source: &Path,
-    output: &Path,
-    more: &[&OsStr],
-) -> Result<(), String> {
+fn rustc(target: &str, kind: &str, source: &Path, output: &Path, more: &[&OsStr]) -> Result<(), String> {
     let mut command = Command::new(variable("RUSTC")?);
     command
-        .args([
-            "--edition=2024",
-            "--crate-name=brig_init",
-            "-Copt-level=s",
-            "-Ccodegen-units=1",
-        ])
-        .args([
-            "--crate-type",
-            kind,
-            "--target",
-            target,
-            "--cap-lints=allow",
-        ])
+        .args(["--edition=2024", "--crate-name=brig_init", "-Copt-level=s", "-Ccodegen-units=1"])
+        .args(["--crate-type", kind, "--target", target, "--cap-lints=allow"])
         .arg("-o")
         .arg(output)
         .arg(source)
@@ -100,9 +73,7 @@ fn rustc(
     if let Some(linker) = env::var_os("RUSTC_LINKER") {
         command.arg(joined("-Clinker=", Path::new(&linker)));
     }
-    let output = command
-        .output()
-        .map_err(|error| format!("{}: {error}", command.get_program().display()))?;
+    let output = command.output().map_err(|error| format!("{}: {error}", command.get_program().display()))?;
     if output.status.success() {
         return Ok(());
     }
@@ -121,9 +92,7 @@ fn refuse_other_systems(target: &str) -> Result<(), String> {
     if system == "linux" && matches!(processor.as_str(), "x86_64" | "aarch64") {
         return Ok(());
     }
-    Err(format!(
-        "brig runs on Linux on x86_64 and aarch64; {target} is neither"
-    ))
+    Err(format!("brig runs on Linux on x86_64 and aarch64; {target} is neither"))
 }
 
 fn variable(name: &str) -> Result<String, String> {

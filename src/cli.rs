@@ -115,7 +115,7 @@ async fn dispatch(args: Args) -> Result<Exit, Stop> {
         Some(Command::Approve(args)) => Box::pin(approve::approve(&context, &args)).await,
         Some(Command::Reject(args)) => reject::reject(&context, &args).await,
         Some(Command::Kill(args)) => kill::kill(&context, &args).await,
-        Some(Command::Audit(args)) => audit::audit(&context, &args),
+        Some(Command::Audit(args)) => audit::audit(&context, &args).await,
         Some(Command::Stop(args)) => stop::stop(&context, &args).await,
     }
 }

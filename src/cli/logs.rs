@@ -39,7 +39,11 @@ pub async fn logs(context: &Context, args: &Args) -> Result<Exit, Stop> {
     let mut expected = 0;
     while let Some(line) = lines.next().await {
         let line = line?;
-        let FollowLine::Output { seq, stream, data, .. } = &line else { continue };
+        let (seq, stream, data) = match &line {
+            FollowLine::Output { seq, stream, data, .. } => (seq, stream, data),
+            FollowLine::Problem(problem) => return Err(problem.clone().into()),
+            FollowLine::Proposal(_) | FollowLine::Note { .. } | FollowLine::Alive => continue,
+        };
         if *seq != expected {
             return Err(
                 Problem::new(Code::Internal, format!("the output has a gap: piece {expected} is missing")).into()

@@ -88,7 +88,7 @@ pub async fn run(context: &Context, args: Args) -> Result<Exit, Stop> {
         }
         return Ok(Exit::Done);
     }
-    let mut follower = Follower { client, json: context.json, printer: Printer::new(raw), ..Follower::default() };
+    let mut follower = Follower::new(client, context.json, Printer::new(raw));
     let mut signals = Signals::new()?;
     let ended = tokio::select! {
         ended = follower.follow(&draft) => ended,
@@ -145,7 +145,6 @@ fn read_stdin() -> Result<Blob, Problem> {
 }
 
 /// What is known of the proposal so far. It outlives the following, which a signal cuts off.
-#[derive(Default)]
 struct Follower {
     client: Client,
     json: bool,
@@ -157,6 +156,10 @@ struct Follower {
 }
 
 impl Follower {
+    fn new(client: Client, json: bool, printer: Printer) -> Self {
+        Self { client, json, printer, row: None, stdout: Vec::new(), stderr: Vec::new(), withdrawn: false }
+    }
+
     async fn follow(&mut self, draft: &Draft) -> Result<(), Stop> {
         let path = "/v1/proposals?follow=true&withdraw=true";
         let mut lines = self.client.post_and_follow::<FollowLine>(path, draft).await?;
@@ -168,6 +171,8 @@ impl Follower {
                     OutputStream::Stderr => self.stderr.extend_from_slice(&data.0),
                 },
                 FollowLine::Output { stream, data, .. } => self.printer.print(stream, &data.0).await?,
+                FollowLine::Note { text } => whisper(&visible::line(text.as_bytes())),
+                FollowLine::Problem(problem) => return Err(problem.into()),
                 FollowLine::Alive => {}
             }
         }

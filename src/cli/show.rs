@@ -95,8 +95,8 @@ pub fn text(detail: &ProposalDetail) -> String {
 
 fn effect(row: &crate::api::wire::ProposalRow) -> &'static str {
     match row.ruling.effect {
-        brig_core::proposal::Effect::Allow => "allowed",
-        brig_core::proposal::Effect::Ask => "asked",
+        brig_core::proposal::Judgement::Allow => "allowed",
+        brig_core::proposal::Judgement::Ask => "asked",
     }
 }
 

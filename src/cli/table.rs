@@ -81,7 +81,7 @@ pub fn cut(text: &str, width: usize) -> String {
 pub(crate) mod rows {
     use brig_core::id::ProposalId;
     use brig_core::profile::Hash;
-    use brig_core::proposal::{Agent, Effect, EndKind, OutputSummary, Ruling, RunEnd, RunUsage, Status};
+    use brig_core::proposal::{Agent, EndKind, Judgement, OutputSummary, Ruling, RunEnd, RunUsage, Status};
     use brig_core::time::Wall;
 
     use crate::api::wire::ProposalRow;
@@ -96,7 +96,7 @@ pub(crate) mod rows {
             command_is_all: true,
             reason: "look around".into(),
             agent: Agent { name: "bot".into(), uid: 1, pid: Some(2), is_operator_user: false },
-            ruling: Ruling { effect: Effect::Ask, rule: "shell".into(), why: "a person decides".into() },
+            ruling: Ruling { effect: Judgement::Ask, rule: "shell".into(), why: "a person decides".into() },
             returned: None,
             received_at: Wall(0),
             expires_at: Wall(60_000),

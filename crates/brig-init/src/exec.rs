@@ -4,10 +4,7 @@
 //! of an earlier step could stop the child with SIGSTOP in that moment, and the deadline would never be looked at. It
 //! sorts the environment. And it ends in `execvp`, which hands a file that is no executable to `/bin/sh`: that is not
 //! what was approved.
-#![allow(
-    unsafe_code,
-    reason = "fork and execve have no safe form; what the child may do is stated at each place"
-)]
+#![allow(unsafe_code, reason = "fork and execve have no safe form; what the child may do is stated at each place")]
 
 use std::ffi::{CString, c_char, c_int, c_long, c_uint};
 use std::io;
@@ -42,8 +39,7 @@ unsafe extern "C" {
     fn _exit(status: c_int) -> !;
     fn chdir(path: *const c_char) -> c_int;
     fn dup2(from: c_int, to: c_int) -> c_int;
-    fn execve(path: *const c_char, argv: *const *const c_char, envp: *const *const c_char)
-    -> c_int;
+    fn execve(path: *const c_char, argv: *const *const c_char, envp: *const *const c_char) -> c_int;
     fn fork() -> Pid;
     fn getrlimit(resource: c_uint, limits: *mut Limits) -> c_int;
     fn setrlimit(resource: c_uint, limits: *const Limits) -> c_int;
@@ -95,26 +91,15 @@ impl Program {
             // SAFETY: this is the child of the fork above; both arrays end in a null pointer.
             unsafe { self.become_program(stdin.as_raw_fd(), child_report.as_raw_fd(), &argv, &env) }
         }
-        Ok(Child {
-            pid: check(pid)?,
-            report,
-        })
+        Ok(Child { pid: check(pid)?, report })
     }
 
     /// # Safety
     /// To be called in a forked child only; `argv` and `env` end in null and point to strings that live on.
-    unsafe fn become_program(
-        &self,
-        stdin: RawFd,
-        report: RawFd,
-        argv: &[*const c_char],
-        env: &[*const c_char],
-    ) -> ! {
+    unsafe fn become_program(&self, stdin: RawFd, report: RawFd, argv: &[*const c_char], env: &[*const c_char]) -> ! {
         // SAFETY: as for this function.
-        let (stage, errno) = unsafe { self.prepare(stdin) }.map_or_else(
-            |failure| failure,
-            |()| (Stage::Execve, unsafe { self.execute(argv, env) }),
-        );
+        let (stage, errno) = unsafe { self.prepare(stdin) }
+            .map_or_else(|failure| failure, |()| (Stage::Execve, unsafe { self.execute(argv, env) }));
         let [a, b, c, d] = errno.to_le_bytes();
         let _ = sys::write(report, &[stage as u8, a, b, c, d]);
         // SAFETY: it ends this process without running anything that the parent has registered.
@@ -136,24 +121,13 @@ impl Program {
             // is not libc's `signal`, because that leaves out two which libc uses itself, and which init may have
             // inherited as ignored.
             for number in 1..=LAST_SIGNAL {
-                syscall(
-                    SYS_RT_SIGACTION,
-                    number,
-                    default.as_ptr(),
-                    ptr::null_mut::<u64>(),
-                    KERNEL_SET,
-                );
+                syscall(SYS_RT_SIGACTION, number, default.as_ptr(), ptr::null_mut::<u64>(), KERNEL_SET);
             }
             sigprocmask(SIG_SETMASK, &raw const none_blocked, ptr::null_mut());
             check(dup2(stdin, 0)).map_err(at(Stage::Stdin))?;
             // Everything that init opened is closed by execve; this is for what init itself has inherited. Kernels
             // before 5.11 do not know it, and there it stays as it is.
-            syscall(
-                SYS_CLOSE_RANGE,
-                3 as c_uint,
-                c_uint::MAX,
-                CLOSE_RANGE_CLOEXEC,
-            );
+            syscall(SYS_CLOSE_RANGE, 3 as c_uint, c_uint::MAX, CLOSE_RANGE_CLOEXEC);
             for (resource, value) in &self.rlimits {
                 lower_limit(*resource, *value).map_err(at(Stage::Rlimit))?;
             }
@@ -213,18 +187,11 @@ unsafe fn lower_limit(resource: Resource, value: u64) -> io::Result<()> {
     // SAFETY: the structure is valid for both calls and as the kernel has it.
     unsafe {
         check(getrlimit(number, &raw mut limits))?;
-        limits = Limits {
-            soft: limits.soft.min(value),
-            hard: limits.hard.min(value),
-        };
+        limits = Limits { soft: limits.soft.min(value), hard: limits.hard.min(value) };
         check(setrlimit(number, &raw const limits)).map(drop)
     }
 }
 
 fn pointers(strings: &[CString]) -> Vec<*const c_char> {
-    strings
-        .iter()
-        .map(|string| string.as_ptr())
-        .chain([ptr::null()])
-        .collect()
+    strings.iter().map(|string| string.as_ptr()).chain([ptr::null()]).collect()
 }

@@ -16,16 +16,9 @@ use crate::sys;
 /// # Errors
 /// ELOOP for a symbolic link on the way, EEXIST when the file is there already, and what else a kernel can say.
 pub fn write(file: &wire::File<'_>, cwd: &CStr) -> io::Result<()> {
-    let start = if file.path.starts_with(b"/") {
-        c"/"
-    } else {
-        cwd
-    };
-    let mut parts: Vec<&[u8]> = file
-        .path
-        .split(|byte| *byte == b'/')
-        .filter(|part| !part.is_empty() && *part != b".")
-        .collect();
+    let start = if file.path.starts_with(b"/") { c"/" } else { cwd };
+    let mut parts: Vec<&[u8]> =
+        file.path.split(|byte| *byte == b'/').filter(|part| !part.is_empty() && *part != b".").collect();
     let Some(name) = parts.pop() else {
         return Err(io::Error::from_raw_os_error(sys::EINVAL));
     };
@@ -47,9 +40,7 @@ fn enter(parent: &OwnedFd, name: &CStr) -> io::Result<OwnedFd> {
             sys::open_directory(parent, name)
         }
         // With O_PATH a symbolic link is opened itself, and then is not the directory that was asked for.
-        Err(error) if error.raw_os_error() == Some(sys::ENOTDIR) => {
-            Err(io::Error::from_raw_os_error(sys::ELOOP))
-        }
+        Err(error) if error.raw_os_error() == Some(sys::ENOTDIR) => Err(io::Error::from_raw_os_error(sys::ELOOP)),
         result => result,
     }
 }

@@ -73,9 +73,7 @@ impl Inbox {
         match sys::read(sys::STDIN, &mut buffer[*filled..]) {
             Ok(0) => return self.ended(),
             Ok(count) => *filled += count,
-            Err(error)
-                if matches!(error.kind(), ErrorKind::WouldBlock | ErrorKind::Interrupted) =>
-            {
+            Err(error) if matches!(error.kind(), ErrorKind::WouldBlock | ErrorKind::Interrupted) => {
                 return Ok(Heard::Nothing);
             }
             // A connection that was reset has ended too.
@@ -99,11 +97,7 @@ impl Inbox {
             return Ok(());
         }
         let problem = Problem::Value(kind as u64);
-        Err(Fatal::Protocol(WireError {
-            field: "header kind",
-            at: 5,
-            problem,
-        }))
+        Err(Fatal::Protocol(WireError { field: "header kind", at: 5, problem }))
     }
 
     fn complete(&mut self) -> Result<Heard, Fatal> {
@@ -128,11 +122,7 @@ impl Inbox {
         if self.header_filled > 0 {
             let missing = HEADER_LEN - self.header_filled + self.body.len() - self.body_filled;
             let problem = Problem::Truncated(missing);
-            return Err(Fatal::Protocol(WireError {
-                field: "message",
-                at: self.header_filled,
-                problem,
-            }));
+            return Err(Fatal::Protocol(WireError { field: "message", at: self.header_filled, problem }));
         }
         Ok(Heard::Goodbye)
     }

@@ -20,9 +20,6 @@ mod tests {
     #[test]
     fn the_announced_version_is_the_package_version() {
         let [major, minor, patch] = INIT_VERSION;
-        assert_eq!(
-            format!("{major}.{minor}.{patch}"),
-            env!("CARGO_PKG_VERSION")
-        );
+        assert_eq!(format!("{major}.{minor}.{patch}"), env!("CARGO_PKG_VERSION"));
     }
 }

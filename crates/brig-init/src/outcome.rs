@@ -67,14 +67,7 @@ pub fn explain(stage: Stage, program: &[u8], cwd: &[u8], errno: i32) -> Vec<u8> 
 pub fn complain(call: &str, name: &[u8], errno: i32) -> Vec<u8> {
     let space = if name.is_empty() { "" } else { " " };
     let name = &name[..name.len().min(LONGEST_NAME)];
-    [
-        call.as_bytes(),
-        space.as_bytes(),
-        name,
-        b": ",
-        describe(errno).as_bytes(),
-    ]
-    .concat()
+    [call.as_bytes(), space.as_bytes(), name, b": ", describe(errno).as_bytes()].concat()
 }
 
 /// What an errno means, in words.

@@ -31,21 +31,12 @@ impl Plan {
     /// # Errors
     /// The outcome of a run that could not begin.
     pub fn prepare(request: &Request<'_>) -> Result<Plan, Outcome> {
-        let steps: Result<Vec<Program>, NulError> = request
-            .steps
-            .iter()
-            .map(|step| program(step, request))
-            .collect();
+        let steps: Result<Vec<Program>, NulError> = request.steps.iter().map(|step| program(step, request)).collect();
         // The wire format has no NUL bytes in these, so that this is only for the type's sake.
-        let steps =
-            steps.map_err(|error| refused(Why::BadRequest, "request", b"", &error.into()))?;
+        let steps = steps.map_err(|error| refused(Why::BadRequest, "request", b"", &error.into()))?;
         for file in &request.files {
-            let cwd = steps
-                .first()
-                .map(|step| step.cwd.as_c_str())
-                .unwrap_or(c"/");
-            files::write(file, cwd)
-                .map_err(|error| refused(Why::FileFailed, "create", file.path, &error))?;
+            let cwd = steps.first().map(|step| step.cwd.as_c_str()).unwrap_or(c"/");
+            files::write(file, cwd).map_err(|error| refused(Why::FileFailed, "create", file.path, &error))?;
         }
         let unavailable = |error: io::Error| refused(Why::Finished, "stdin", b"", &error);
         let empty: OwnedFd = File::open("/dev/null").map_err(unavailable)?.into();
@@ -54,25 +45,14 @@ impl Plan {
         } else {
             in_memory(request.stdin).map_err(unavailable)?
         };
-        Ok(Plan {
-            steps,
-            keep_going: request.keep_going,
-            stdin,
-            empty,
-        })
+        Ok(Plan { steps, keep_going: request.keep_going, stdin, empty })
     }
 }
 
 fn refused(why: Why, call: &str, name: &[u8], error: &io::Error) -> Outcome {
     let errno = error.raw_os_error().unwrap_or(sys::EINVAL);
     let message = complain(call, name, errno);
-    Outcome {
-        how: How::NotStarted(errno),
-        why,
-        step: 0,
-        steps_run: 0,
-        message,
-    }
+    Outcome { how: How::NotStarted(errno), why, step: 0, steps_run: 0, message }
 }
 
 /// A complete stdin, as a file in memory that is read from its beginning.
@@ -84,24 +64,13 @@ fn in_memory(bytes: &[u8]) -> io::Result<OwnedFd> {
 }
 
 fn program(step: &Step<'_>, request: &Request<'_>) -> Result<Program, NulError> {
-    let env = step
-        .env
-        .iter()
-        .map(|(name, value)| CString::new([name, b"=".as_slice(), value].concat()));
+    let env = step.env.iter().map(|(name, value)| CString::new([name, b"=".as_slice(), value].concat()));
     Ok(Program {
         candidates: candidates(step)?,
-        argv: step
-            .argv
-            .iter()
-            .map(|arg| CString::new(*arg))
-            .collect::<Result<_, _>>()?,
+        argv: step.argv.iter().map(|arg| CString::new(*arg)).collect::<Result<_, _>>()?,
         env: env.collect::<Result<_, _>>()?,
         cwd: CString::new(step.cwd)?,
-        rlimits: request
-            .rlimits
-            .iter()
-            .map(|limit| (limit.resource, limit.value))
-            .collect(),
+        rlimits: request.rlimits.iter().map(|limit| (limit.resource, limit.value)).collect(),
     })
 }
 
@@ -113,18 +82,10 @@ fn candidates(step: &Step<'_>) -> Result<Vec<CString>, NulError> {
     if name.contains(&b'/') {
         return Ok(vec![CString::new(*name)?]);
     }
-    let path = step
-        .env
-        .iter()
-        .find(|(name, _)| *name == b"PATH")
-        .map_or(DEFAULT_PATH, |(_, value)| value);
+    let path = step.env.iter().find(|(name, _)| *name == b"PATH").map_or(DEFAULT_PATH, |(_, value)| value);
     path.split(|byte| *byte == b':')
         .map(|directory| {
-            let directory = if directory.is_empty() {
-                b".".as_slice()
-            } else {
-                directory
-            };
+            let directory = if directory.is_empty() { b".".as_slice() } else { directory };
             CString::new([directory, b"/", name].concat())
         })
         .collect()

@@ -35,18 +35,12 @@ pub enum Left {
 impl Children {
     /// Nobody's end matters.
     pub fn none() -> Children {
-        Children {
-            main: None,
-            main_status: None,
-        }
+        Children { main: None, main_status: None }
     }
 
     /// The end of this one matters.
     pub fn watching(main: Pid) -> Children {
-        Children {
-            main: Some(main),
-            main_status: None,
-        }
+        Children { main: Some(main), main_status: None }
     }
 
     /// How the watched one ended, if it has.
@@ -58,9 +52,7 @@ impl Children {
     pub fn reap(&mut self) -> Left {
         for _ in 0..AT_ONCE {
             match sys::reap_one() {
-                Ok(Reaped::Child(pid, status)) if self.main == Some(pid) => {
-                    self.main_status = Some(status)
-                }
+                Ok(Reaped::Child(pid, status)) if self.main == Some(pid) => self.main_status = Some(status),
                 Ok(Reaped::Child(..)) => {}
                 Ok(Reaped::NotYet) => return Left::Somebody,
                 Ok(Reaped::Nobody) => return Left::Nobody,
@@ -85,11 +77,7 @@ pub fn everything(station: &Station, children: &mut Children) -> Result<(), Fata
         if !is_pid_1 && children.reap() == Left::Nobody {
             return Ok(());
         }
-        let somebody_killed = if is_pid_1 {
-            sys::kill_namespace()
-        } else {
-            kill_descendants()
-        };
+        let somebody_killed = if is_pid_1 { sys::kill_namespace() } else { kill_descendants() };
         match children.reap() {
             Left::Nobody if !somebody_killed => return Ok(()),
             // Everybody of ours is gone, and yet there was somebody: perhaps the one that was just reaped.
@@ -118,17 +106,13 @@ pub fn everything(station: &Station, children: &mut Children) -> Result<(), Fata
 fn kill_descendants() -> bool {
     let parents = parents();
     let own = std::process::id().cast_signed();
-    let mut descendants: Vec<(usize, Pid, Pid)> = parents
-        .iter()
-        .filter_map(|(pid, parent)| Some((generation(*pid, own, &parents)?, *pid, *parent)))
-        .collect();
+    let mut descendants: Vec<(usize, Pid, Pid)> =
+        parents.iter().filter_map(|(pid, parent)| Some((generation(*pid, own, &parents)?, *pid, *parent))).collect();
     descendants.sort_unstable();
     for (_, pid, parent) in &descendants {
         // Between the look at /proc and now the process may have gone and its id may belong to a stranger. One whose
         // parent is still the same, or by now is this process, is of ours.
-        sys::kill_pinned(*pid, || {
-            parent_of(*pid).is_some_and(|now| now == *parent || now == own)
-        });
+        sys::kill_pinned(*pid, || parent_of(*pid).is_some_and(|now| now == *parent || now == own));
     }
     !descendants.is_empty()
 }
@@ -164,10 +148,5 @@ fn parents() -> HashMap<Pid, Pid> {
 fn parent_of(pid: Pid) -> Option<Pid> {
     let stat = fs::read(format!("/proc/{pid}/stat")).ok()?;
     let after_name = stat.iter().rposition(|byte| *byte == b')')? + 1;
-    str::from_utf8(&stat[after_name..])
-        .ok()?
-        .split_ascii_whitespace()
-        .nth(1)?
-        .parse()
-        .ok()
+    str::from_utf8(&stat[after_name..]).ok()?.split_ascii_whitespace().nth(1)?.parse().ok()
 }

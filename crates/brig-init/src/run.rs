@@ -43,21 +43,11 @@ pub fn answer(station: &mut Station, body: Vec<u8>) -> Result<(), Fatal> {
 }
 
 fn bad_request(message: String) -> Outcome {
-    Outcome {
-        how: How::NotStarted(0),
-        why: Why::BadRequest,
-        step: 0,
-        steps_run: 0,
-        message: message.into_bytes(),
-    }
+    Outcome { how: How::NotStarted(0), why: Why::BadRequest, step: 0, steps_run: 0, message: message.into_bytes() }
 }
 
 /// Both are tried, whatever becomes of the first.
-fn write_fences(
-    station: &mut Station,
-    nonce: &Nonce,
-    trailer: brig_init::wire::Trailer,
-) -> Result<(), Fatal> {
+fn write_fences(station: &mut Station, nonce: &Nonce, trailer: brig_init::wire::Trailer) -> Result<(), Fatal> {
     let stdout = Fence::Stdout { artifacts: 0 }.encode(nonce);
     let stderr = Fence::Stderr(trailer).encode(nonce);
     let first = match station.deliver(Outlet::Stdout, &stdout) {
@@ -77,13 +67,8 @@ fn run_steps(station: &mut Station, plan: &Plan, deadline: Instant) -> Result<Ou
         outcome.step = number;
         let goes_on = outcome.why == Why::Finished && (plan.keep_going || !outcome.has_failed());
         // The first failure is worth more than a later end, but a run that was stopped was stopped here.
-        let earlier = told
-            .take()
-            .filter(|earlier| earlier.has_failed() && outcome.why == Why::Finished);
-        let outcome = Outcome {
-            steps_run: number + 1,
-            ..earlier.unwrap_or(outcome)
-        };
+        let earlier = told.take().filter(|earlier| earlier.has_failed() && outcome.why == Why::Finished);
+        let outcome = Outcome { steps_run: number + 1, ..earlier.unwrap_or(outcome) };
         if !goes_on {
             return Ok(outcome);
         }
@@ -93,12 +78,7 @@ fn run_steps(station: &mut Station, plan: &Plan, deadline: Instant) -> Result<Ou
     Ok(told.unwrap_or_else(|| bad_request("no steps".to_owned())))
 }
 
-fn run_step(
-    station: &mut Station,
-    program: &Program,
-    stdin: &OwnedFd,
-    deadline: Instant,
-) -> Result<Outcome, Fatal> {
+fn run_step(station: &mut Station, program: &Program, stdin: &OwnedFd, deadline: Instant) -> Result<Outcome, Fatal> {
     let child = match program.start(stdin) {
         Ok(child) => child,
         Err(error) => {
@@ -116,11 +96,7 @@ fn run_step(
 }
 
 /// Waits until the watched child has ended, or something stops the run.
-fn wait_for_end(
-    station: &mut Station,
-    children: &mut Children,
-    deadline: Instant,
-) -> Result<Why, Fatal> {
+fn wait_for_end(station: &mut Station, children: &mut Children, deadline: Instant) -> Result<Why, Fatal> {
     loop {
         let left = children.reap();
         if children.main_status().is_some() {
@@ -130,11 +106,7 @@ fn wait_for_end(
         if time_left.is_zero() {
             return Ok(Why::Deadline);
         }
-        let timeout = if left == Left::More {
-            Duration::ZERO
-        } else {
-            time_left
-        };
+        let timeout = if left == Left::More { Duration::ZERO } else { time_left };
         if station.wait(timeout)? == Heard::Cancel {
             return Ok(Why::Cancelled);
         }
@@ -144,25 +116,14 @@ fn wait_for_end(
 fn end_of(child: &Child, children: &Children, program: &Program, why: Why) -> Outcome {
     const SIGKILL: i32 = 9;
     if let Some((stage, errno)) = child.failure() {
-        let name = program
-            .argv
-            .first()
-            .map_or(b"".as_slice(), |name| name.as_bytes());
+        let name = program.argv.first().map_or(b"".as_slice(), |name| name.as_bytes());
         let message = explain(stage, name, program.cwd.as_bytes(), errno);
         return step_outcome(How::NotStarted(errno), why, message);
     }
-    let how = children
-        .main_status()
-        .map_or(How::Signalled(SIGKILL), how_it_ended);
+    let how = children.main_status().map_or(How::Signalled(SIGKILL), how_it_ended);
     step_outcome(how, why, Vec::new())
 }
 
 fn step_outcome(how: How, why: Why, message: Vec<u8>) -> Outcome {
-    Outcome {
-        how,
-        why,
-        step: 0,
-        steps_run: 0,
-        message,
-    }
+    Outcome { how, why, step: 0, steps_run: 0, message }
 }

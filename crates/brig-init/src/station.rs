@@ -20,26 +20,15 @@ pub struct Station {
 
 impl Station {
     pub fn new(signals: OwnedFd, meters: Meters) -> Station {
-        Station {
-            inbox: Inbox::new(),
-            signals,
-            meters,
-        }
+        Station { inbox: Inbox::new(), signals, meters }
     }
 
     /// Waits until the owner says something, a child dies or the time is over.
     pub fn wait(&mut self, timeout: Duration) -> Result<Heard, Fatal> {
-        let mut fds = [
-            PollFd::readable(self.inbox.fd()),
-            PollFd::readable(self.signals.as_raw_fd()),
-        ];
+        let mut fds = [PollFd::readable(self.inbox.fd()), PollFd::readable(self.signals.as_raw_fd())];
         sys::poll(&mut fds, timeout).map_err(|error| Fatal::Setup("ppoll", error))?;
         self.drain_signals(&fds[1]);
-        if fds[0].is_ready() {
-            self.inbox.listen()
-        } else {
-            Ok(Heard::Nothing)
-        }
+        if fds[0].is_ready() { self.inbox.listen() } else { Ok(Heard::Nothing) }
     }
 
     /// Waits until a child dies or the time is over, whatever the owner says meanwhile.
@@ -62,10 +51,7 @@ impl Station {
             if left.is_zero() {
                 return Err(Fatal::Undelivered(stream.name()));
             }
-            let mut fds = [
-                PollFd::writable(stream.fd()),
-                PollFd::readable(self.inbox.fd_in_a_run()),
-            ];
+            let mut fds = [PollFd::writable(stream.fd()), PollFd::readable(self.inbox.fd_in_a_run())];
             sys::poll(&mut fds, left).map_err(|error| Fatal::Setup("ppoll", error))?;
             if fds[0].is_ready() {
                 match sys::write(stream.fd(), bytes) {
@@ -95,9 +81,7 @@ impl Station {
         // gone, so that the next one is noticed.
         let mut records = [0; 1024];
         if polled.is_ready() {
-            while sys::read(self.signals.as_raw_fd(), &mut records)
-                .is_ok_and(|count| count == records.len())
-            {}
+            while sys::read(self.signals.as_raw_fd(), &mut records).is_ok_and(|count| count == records.len()) {}
         }
     }
 }

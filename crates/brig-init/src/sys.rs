@@ -12,10 +12,7 @@ use std::io;
 use std::os::fd::{AsRawFd, FromRawFd, OwnedFd, RawFd};
 use std::time::Duration;
 
-#[cfg(not(all(
-    target_os = "linux",
-    any(target_arch = "x86_64", target_arch = "aarch64")
-)))]
+#[cfg(not(all(target_os = "linux", any(target_arch = "x86_64", target_arch = "aarch64"))))]
 compile_error!("brig-init is for Linux on x86_64 and aarch64: its constants are theirs");
 
 /// A process id.
@@ -107,12 +104,7 @@ unsafe extern "C" {
     fn mkdirat(directory: c_int, path: *const c_char, mode: c_uint) -> c_int;
     fn openat(directory: c_int, path: *const c_char, flags: c_int, ...) -> c_int;
     fn pipe2(ends: *mut c_int, flags: c_int) -> c_int;
-    fn ppoll(
-        fds: *mut PollFd,
-        count: c_ulong,
-        timeout: *const Timespec,
-        mask: *const SignalSet,
-    ) -> c_int;
+    fn ppoll(fds: *mut PollFd, count: c_ulong, timeout: *const Timespec, mask: *const SignalSet) -> c_int;
     fn prctl(option: c_int, ...) -> c_int;
     #[link_name = "read"]
     fn c_read(fd: c_int, buffer: *mut u8, length: usize) -> isize;
@@ -143,20 +135,12 @@ pub fn write(fd: RawFd, bytes: &[u8]) -> io::Result<usize> {
 impl PollFd {
     /// Waits for something to read, or the end; a negative descriptor is never ready.
     pub fn readable(fd: RawFd) -> PollFd {
-        PollFd {
-            fd,
-            events: POLLIN,
-            revents: 0,
-        }
+        PollFd { fd, events: POLLIN, revents: 0 }
     }
 
     /// Waits for room to write, or an error.
     pub fn writable(fd: RawFd) -> PollFd {
-        PollFd {
-            fd,
-            events: POLLOUT,
-            revents: 0,
-        }
+        PollFd { fd, events: POLLOUT, revents: 0 }
     }
 
     /// Whether a read or a write would not block; errors and hang-ups count, as the next call reports them.
@@ -172,14 +156,7 @@ pub fn poll(fds: &mut [PollFd], timeout: Duration) -> io::Result<()> {
         nanoseconds: timeout.subsec_nanos().into(),
     };
     // SAFETY: the array and the time are valid for the call; a null mask leaves the signal mask alone.
-    let result = unsafe {
-        ppoll(
-            fds.as_mut_ptr(),
-            fds.len() as c_ulong,
-            &raw const timeout,
-            std::ptr::null(),
-        )
-    };
+    let result = unsafe { ppoll(fds.as_mut_ptr(), fds.len() as c_ulong, &raw const timeout, std::ptr::null()) };
     if result >= 0 {
         return Ok(());
     }
@@ -194,31 +171,13 @@ pub fn poll(fds: &mut [PollFd], timeout: Duration) -> io::Result<()> {
 /// Closes `/proc/self/mem`, `environ`, `fd`, `maps` and ptrace to other processes of the same user.
 pub fn become_undumpable() -> io::Result<()> {
     // SAFETY: this option takes one integer and touches no memory of ours.
-    check(unsafe {
-        prctl(
-            PR_SET_DUMPABLE,
-            0 as c_ulong,
-            0 as c_ulong,
-            0 as c_ulong,
-            0 as c_ulong,
-        )
-    })
-    .map(drop)
+    check(unsafe { prctl(PR_SET_DUMPABLE, 0 as c_ulong, 0 as c_ulong, 0 as c_ulong, 0 as c_ulong) }).map(drop)
 }
 
 /// Makes orphans among the descendants children of this process, as they are of PID 1.
 pub fn become_subreaper() -> io::Result<()> {
     // SAFETY: this option takes one integer and touches no memory of ours.
-    check(unsafe {
-        prctl(
-            PR_SET_CHILD_SUBREAPER,
-            1 as c_ulong,
-            0 as c_ulong,
-            0 as c_ulong,
-            0 as c_ulong,
-        )
-    })
-    .map(drop)
+    check(unsafe { prctl(PR_SET_CHILD_SUBREAPER, 1 as c_ulong, 0 as c_ulong, 0 as c_ulong, 0 as c_ulong) }).map(drop)
 }
 
 /// A descriptor that is readable when a child has died. SIGCHLD is blocked from now on, and nothing else is.
@@ -229,11 +188,7 @@ pub fn child_signals() -> io::Result<OwnedFd> {
     unsafe {
         signal(SIGCHLD, 0);
         check(sigaddset(&raw mut set, SIGCHLD))?;
-        check(sigprocmask(
-            SIG_SETMASK,
-            &raw const set,
-            std::ptr::null_mut(),
-        ))?;
+        check(sigprocmask(SIG_SETMASK, &raw const set, std::ptr::null_mut()))?;
         owned(signalfd(-1, &raw const set, O_CLOEXEC | O_NONBLOCK))
     }
 }
@@ -294,13 +249,7 @@ pub fn kill_pinned(pid: Pid, still_meant: impl FnOnce() -> bool) {
             return;
         };
         if still_meant() {
-            syscall(
-                SYS_PIDFD_SEND_SIGNAL,
-                pinned.as_raw_fd(),
-                SIGKILL,
-                std::ptr::null::<u8>(),
-                0 as c_uint,
-            );
+            syscall(SYS_PIDFD_SEND_SIGNAL, pinned.as_raw_fd(), SIGKILL, std::ptr::null::<u8>(), 0 as c_uint);
         }
     }
 }
@@ -310,9 +259,7 @@ pub fn memory_file(name: &CStr) -> io::Result<OwnedFd> {
     // SAFETY: the name ends in NUL. Kernels before 6.3 do not know the second flag, and say EINVAL.
     unsafe {
         match owned(memfd_create(name.as_ptr(), MFD_CLOEXEC | MFD_NOEXEC_SEAL)) {
-            Err(error) if error.raw_os_error() == Some(EINVAL) => {
-                owned(memfd_create(name.as_ptr(), MFD_CLOEXEC))
-            }
+            Err(error) if error.raw_os_error() == Some(EINVAL) => owned(memfd_create(name.as_ptr(), MFD_CLOEXEC)),
             result => result,
         }
     }
@@ -339,13 +286,7 @@ pub fn open_directory(parent: &OwnedFd, name: &CStr) -> io::Result<OwnedFd> {
 pub fn open_start(path: &CStr) -> io::Result<OwnedFd> {
     const AT_FDCWD: c_int = -100;
     // SAFETY: the path ends in NUL.
-    unsafe {
-        owned(openat(
-            AT_FDCWD,
-            path.as_ptr(),
-            O_PATH | O_DIRECTORY | O_CLOEXEC,
-        ))
-    }
+    unsafe { owned(openat(AT_FDCWD, path.as_ptr(), O_PATH | O_DIRECTORY | O_CLOEXEC)) }
 }
 
 /// Makes a directory.
@@ -358,14 +299,7 @@ pub fn make_directory(parent: &OwnedFd, name: &CStr) -> io::Result<()> {
 pub fn create_file(parent: &OwnedFd, name: &CStr) -> io::Result<OwnedFd> {
     let flags = O_WRONLY | O_CREAT | O_EXCL | O_NOFOLLOW | O_CLOEXEC;
     // SAFETY: the name ends in NUL.
-    unsafe {
-        owned(openat(
-            parent.as_raw_fd(),
-            name.as_ptr(),
-            flags,
-            0o600 as c_uint,
-        ))
-    }
+    unsafe { owned(openat(parent.as_raw_fd(), name.as_ptr(), flags, 0o600 as c_uint)) }
 }
 
 /// Of all descendants that were reaped: CPU time in microseconds, and the most memory that one had, in bytes.
@@ -377,19 +311,12 @@ pub fn usage_of_children() -> (u64, u64) {
     }
     let micros = |time: &Timeval| time.seconds * 1_000_000 + time.microseconds;
     let cpu = micros(&usage.user) + micros(&usage.system);
-    (
-        cpu.max(0).cast_unsigned(),
-        usage.max_rss_kib.max(0).cast_unsigned() * 1024,
-    )
+    (cpu.max(0).cast_unsigned(), usage.max_rss_kib.max(0).cast_unsigned() * 1024)
 }
 
 /// What a libc call that answers -1 on failure came to.
 pub(crate) fn check(result: c_int) -> io::Result<c_int> {
-    if result == -1 {
-        Err(io::Error::last_os_error())
-    } else {
-        Ok(result)
-    }
+    if result == -1 { Err(io::Error::last_os_error()) } else { Ok(result) }
 }
 
 /// Takes the descriptor that a libc call has answered with.

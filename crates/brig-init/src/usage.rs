@@ -28,13 +28,7 @@ pub struct Usage {
 impl Meters {
     /// Opens what there is.
     pub fn open(is_pid_1: bool) -> Meters {
-        let mut meters = Meters {
-            cpu: None,
-            memory: None,
-            oom: None,
-            cpu_before: 0,
-            oom_before: 0,
-        };
+        let mut meters = Meters { cpu: None, memory: None, oom: None, cpu_before: 0, oom_before: 0 };
         if is_pid_1 {
             let groups = fs::read_to_string("/proc/self/cgroup").unwrap_or_default();
             // Version 2 first; the unified hierarchy of a mixed system has none of these files.
@@ -42,10 +36,8 @@ impl Meters {
                 .or_else(|| Meter::open(&groups, "cpuacct", "cpuacct.usage", None, 1000));
             meters.memory = Meter::open(&groups, "", "memory.peak", None, 1)
                 .or_else(|| Meter::open(&groups, "memory", "memory.max_usage_in_bytes", None, 1));
-            meters.oom =
-                Meter::open(&groups, "", "memory.events", Some("oom_kill"), 1).or_else(|| {
-                    Meter::open(&groups, "memory", "memory.oom_control", Some("oom_kill"), 1)
-                });
+            meters.oom = Meter::open(&groups, "", "memory.events", Some("oom_kill"), 1)
+                .or_else(|| Meter::open(&groups, "memory", "memory.oom_control", Some("oom_kill"), 1));
         }
         meters.cpu_before = read(meters.cpu.as_ref()).unwrap_or(0);
         meters.oom_before = read(meters.oom.as_ref()).unwrap_or(0);
@@ -56,12 +48,10 @@ impl Meters {
     pub fn read(&self) -> Usage {
         let (children_cpu, children_memory) = sys::usage_of_children();
         Usage {
-            cpu_us: read(self.cpu.as_ref())
-                .map_or(children_cpu, |cpu| cpu.saturating_sub(self.cpu_before)),
+            cpu_us: read(self.cpu.as_ref()).map_or(children_cpu, |cpu| cpu.saturating_sub(self.cpu_before)),
             // A peak has no difference: it is that of the sandbox's life, which serves one run.
             peak_memory: read(self.memory.as_ref()).unwrap_or(children_memory),
-            oom_kills: read(self.oom.as_ref())
-                .map_or(0, |kills| kills.saturating_sub(self.oom_before)),
+            oom_kills: read(self.oom.as_ref()).map_or(0, |kills| kills.saturating_sub(self.oom_before)),
         }
     }
 }
@@ -84,20 +74,11 @@ impl Meter {
     ///
     /// What `/proc/self/cgroup` says may be the path on the host while the mount shows only the sandbox's own part:
     /// then the file is right at the mount's root.
-    fn open(
-        groups: &str,
-        controller: &str,
-        name: &str,
-        key: Option<&'static str>,
-        divisor: u64,
-    ) -> Option<Meter> {
+    fn open(groups: &str, controller: &str, name: &str, key: Option<&'static str>, divisor: u64) -> Option<Meter> {
         let path = groups.lines().find_map(|line| {
             let mut fields = line.splitn(3, ':').skip(1);
             let controllers = fields.next()?;
-            controllers
-                .split(',')
-                .any(|one| one == controller)
-                .then(|| fields.next())?
+            controllers.split(',').any(|one| one == controller).then(|| fields.next())?
         })?;
         [path, ""].iter().find_map(|path| {
             let file = File::open(format!("/sys/fs/cgroup/{controller}{path}/{name}")).ok()?;
@@ -112,9 +93,7 @@ impl Meter {
         let text = str::from_utf8(&buffer[..length]).ok()?;
         let number = match self.key {
             None => text,
-            Some(key) => text
-                .lines()
-                .find_map(|line| line.strip_prefix(key)?.strip_prefix(' '))?,
+            Some(key) => text.lines().find_map(|line| line.strip_prefix(key)?.strip_prefix(' '))?,
         };
         Some(number.trim().parse::<u64>().ok()? / self.divisor)
     }

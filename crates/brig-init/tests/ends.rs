@@ -8,9 +8,7 @@ use crate::support::*;
 #[test]
 fn background_writers_are_dead_when_the_fence_comes() {
     let mark = mark();
-    let ended = run(&request(vec![shell(&format!(
-        "(sleep {mark}; echo late) & echo hi"
-    ))]));
+    let ended = run(&request(vec![shell(&format!("(sleep {mark}; echo late) & echo hi"))]));
     assert_eq!(marked(&mark), 0);
     assert_eq!(ended.stdout, b"hi\n");
     assert_eq!(ended.trailer.how, How::Exited(0));
@@ -37,16 +35,9 @@ fn the_deadline_kills_what_ignores_every_signal_it_can() {
     let ended = run(&request);
     assert_eq!(marked(&mark), 0);
     assert_eq!(ended.stdout, b"begun\n");
-    assert_eq!(
-        (ended.trailer.how, ended.trailer.why),
-        (How::Signalled(9), Why::Deadline)
-    );
+    assert_eq!((ended.trailer.how, ended.trailer.why), (How::Signalled(9), Why::Deadline));
     assert_eq!((ended.trailer.step, ended.trailer.steps_run), (0, 1));
-    assert!(
-        (200_000..20_000_000).contains(&ended.trailer.wall_us),
-        "{}",
-        ended.trailer.wall_us
-    );
+    assert!((200_000..20_000_000).contains(&ended.trailer.wall_us), "{}", ended.trailer.wall_us);
 }
 
 #[test]
@@ -59,29 +50,18 @@ fn the_deadline_kills_a_whole_tree() {
     request.deadline_ms = 300;
     let ended = run(&request);
     assert_eq!(marked(&mark), 0);
-    assert_eq!(
-        (ended.trailer.how, ended.trailer.why),
-        (How::Signalled(9), Why::Deadline)
-    );
+    assert_eq!((ended.trailer.how, ended.trailer.why), (How::Signalled(9), Why::Deadline));
 }
 
 #[test]
 fn the_deadline_is_one_for_all_steps() {
     let mark = mark();
     let sleep = format!("sleep {mark}");
-    let mut request = request(vec![
-        shell("true"),
-        shell("false"),
-        shell(&sleep),
-        shell("true"),
-    ]);
+    let mut request = request(vec![shell("true"), shell("false"), shell(&sleep), shell("true")]);
     request.keep_going = true;
     request.deadline_ms = 200;
     let trailer = run(&request).trailer;
-    assert_eq!(
-        (trailer.how, trailer.why),
-        (How::Signalled(9), Why::Deadline)
-    );
+    assert_eq!((trailer.how, trailer.why), (How::Signalled(9), Why::Deadline));
     assert_eq!((trailer.step, trailer.steps_run), (2, 3));
 }
 
@@ -96,10 +76,7 @@ fn cancel_kills_everything_and_is_told_from_a_deadline() {
     init.send(&cancel());
     let ended = init.end(request.nonce);
     assert_eq!(marked(&mark), 0);
-    assert_eq!(
-        (ended.trailer.how, ended.trailer.why),
-        (How::Signalled(9), Why::Cancelled)
-    );
+    assert_eq!((ended.trailer.how, ended.trailer.why), (How::Signalled(9), Why::Cancelled));
 }
 
 #[test]
@@ -138,10 +115,7 @@ fn the_end_of_stdin_in_a_run_means_that_the_owner_is_dead() {
 fn after_end_the_run_goes_on_without_its_owner() {
     let dir = Dir::new();
     let go = dir.0.join("go");
-    let script = format!(
-        "echo begun; until [ -e {} ]; do sleep 0.01; done; exit 5",
-        go.display()
-    );
+    let script = format!("echo begun; until [ -e {} ]; do sleep 0.01; done; exit 5", go.display());
     let request = request(vec![shell(&script)]);
     let mut init = Init::armed();
     init.send(&[request.encode().unwrap(), end().to_vec()].concat());
@@ -173,13 +147,7 @@ fn zombies_that_a_program_leaves_are_reaped_while_it_runs() {
 
 #[test]
 fn cpu_time_and_memory_are_told() {
-    let trailer = run(&request(vec![shell(
-        "i=0; while [ $i -lt 200000 ]; do i=$((i+1)); done",
-    )]))
-    .trailer;
-    assert!(
-        trailer.cpu_us > 1_000 && trailer.peak_memory > 100_000,
-        "{trailer:?}"
-    );
+    let trailer = run(&request(vec![shell("i=0; while [ $i -lt 200000 ]; do i=$((i+1)); done")])).trailer;
+    assert!(trailer.cpu_us > 1_000 && trailer.peak_memory > 100_000, "{trailer:?}");
     assert!(trailer.oom_kills == 0);
 }

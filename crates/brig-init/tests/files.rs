@@ -18,32 +18,12 @@ fn files_are_there_with_their_modes_before_the_first_step() {
     let dir = Dir::new();
     let absolute = dir.0.join("x/y/absolute");
     let files = vec![
-        File {
-            path: b"a/./b//tool",
-            mode: 0o755,
-            content: b"#!/bin/sh\necho ran\n",
-        },
-        File {
-            path: b"sealed",
-            mode: 0,
-            content: b"",
-        },
-        File {
-            path: b"a/shared",
-            mode: 0o666,
-            content: b"\0\xff",
-        },
-        File {
-            path: absolute.as_os_str().as_encoded_bytes(),
-            mode: 0o640,
-            content: b"abs",
-        },
+        File { path: b"a/./b//tool", mode: 0o755, content: b"#!/bin/sh\necho ran\n" },
+        File { path: b"sealed", mode: 0, content: b"" },
+        File { path: b"a/shared", mode: 0o666, content: b"\0\xff" },
+        File { path: absolute.as_os_str().as_encoded_bytes(), mode: 0o640, content: b"abs" },
     ];
-    let request = in_dir(
-        &dir,
-        files,
-        "a/b/tool; stat -c '%a %s' a/b/tool sealed a/shared x/y/absolute",
-    );
+    let request = in_dir(&dir, files, "a/b/tool; stat -c '%a %s' a/b/tool sealed a/shared x/y/absolute");
     assert_eq!(output_of(&request), "ran\n755 19\n0 0\n666 2\n640 3\n");
     assert_eq!(std::fs::read(dir.0.join("a/shared")).unwrap(), b"\0\xff");
 }
@@ -54,28 +34,12 @@ fn a_symbolic_link_on_the_way_is_refused() {
     symlink(&outside.0, dir.0.join("link")).unwrap();
     symlink(outside.0.join("new"), dir.0.join("dangling")).unwrap();
     for (path, errno, reason) in [
-        (
-            b"link/new".as_slice(),
-            40,
-            "Too many levels of symbolic links",
-        ),
+        (b"link/new".as_slice(), 40, "Too many levels of symbolic links"),
         (b"dangling", 17, "File exists"),
         (b"link", 17, "File exists"),
     ] {
-        let trailer = run(&in_dir(
-            &dir,
-            vec![File {
-                path,
-                mode: 0o600,
-                content: b"x",
-            }],
-            "echo no",
-        ))
-        .trailer;
-        assert_eq!(
-            (trailer.how, trailer.why),
-            (How::NotStarted(errno), Why::FileFailed)
-        );
+        let trailer = run(&in_dir(&dir, vec![File { path, mode: 0o600, content: b"x" }], "echo no")).trailer;
+        assert_eq!((trailer.how, trailer.why), (How::NotStarted(errno), Why::FileFailed));
         let message = format!("create {}: {reason}", str::from_utf8(path).unwrap());
         assert_eq!(String::from_utf8(trailer.message).unwrap(), message);
         assert_eq!(trailer.steps_run, 0);
@@ -88,19 +52,8 @@ fn a_file_that_exists_is_not_written_over() {
     let dir = Dir::new();
     std::fs::write(dir.0.join("mine"), "before").unwrap();
     std::fs::set_permissions(dir.0.join("mine"), PermissionsExt::from_mode(0o644)).unwrap();
-    let ended = run(&in_dir(
-        &dir,
-        vec![File {
-            path: b"mine",
-            mode: 0o600,
-            content: b"after",
-        }],
-        "echo no",
-    ));
-    assert_eq!(
-        (ended.trailer.why, ended.trailer.how),
-        (Why::FileFailed, How::NotStarted(17))
-    );
+    let ended = run(&in_dir(&dir, vec![File { path: b"mine", mode: 0o600, content: b"after" }], "echo no"));
+    assert_eq!((ended.trailer.why, ended.trailer.how), (Why::FileFailed, How::NotStarted(17)));
     assert_eq!(ended.stdout, b"");
     assert_eq!(std::fs::read(dir.0.join("mine")).unwrap(), b"before");
 }
@@ -109,19 +62,7 @@ fn a_file_that_exists_is_not_written_over() {
 fn a_long_path_does_not_push_the_reason_out_of_the_message() {
     let dir = Dir::new();
     let path = [b"d/".repeat(500), vec![b'n'; 300]].concat();
-    let trailer = run(&in_dir(
-        &dir,
-        vec![File {
-            path: &path,
-            mode: 0o600,
-            content: b"",
-        }],
-        "echo no",
-    ))
-    .trailer;
-    assert_eq!(
-        (trailer.why, trailer.how),
-        (Why::FileFailed, How::NotStarted(36))
-    );
+    let trailer = run(&in_dir(&dir, vec![File { path: &path, mode: 0o600, content: b"" }], "echo no")).trailer;
+    assert_eq!((trailer.why, trailer.how), (Why::FileFailed, How::NotStarted(36)));
     assert!(trailer.message.ends_with(b": File name too long"));
 }

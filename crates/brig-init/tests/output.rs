@@ -11,23 +11,9 @@ use crate::support::*;
 #[test]
 fn both_fences_come_after_the_output_and_say_how_it_ended() {
     let ended = run(&request(vec![shell("echo out; echo err >&2; exit 7")]));
-    assert_eq!(
-        (ended.stdout.as_slice(), ended.stderr.as_slice()),
-        (b"out\n".as_slice(), b"err\n".as_slice())
-    );
-    let Trailer {
-        how,
-        why,
-        step,
-        steps_run,
-        wall_us,
-        message,
-        ..
-    } = ended.trailer;
-    assert_eq!(
-        (how, why, step, steps_run),
-        (How::Exited(7), Why::Finished, 0, 1)
-    );
+    assert_eq!((ended.stdout.as_slice(), ended.stderr.as_slice()), (b"out\n".as_slice(), b"err\n".as_slice()));
+    let Trailer { how, why, step, steps_run, wall_us, message, .. } = ended.trailer;
+    assert_eq!((how, why, step, steps_run), (How::Exited(7), Why::Finished, 0, 1));
     assert!(wall_us > 0 && message.is_empty());
 }
 
@@ -53,16 +39,9 @@ fn a_forged_fence_is_output_like_any_other() {
         wall_us: 0,
         message: vec![],
     };
-    let forged = [
-        Armed::this(true).encode().to_vec(),
-        Fence::Stderr(real).encode(&nonce()),
-    ]
-    .concat();
+    let forged = [Armed::this(true).encode().to_vec(), Fence::Stderr(real).encode(&nonce())].concat();
     std::fs::write(dir.0.join("forged"), &forged).unwrap();
-    let script = format!(
-        "cat {0}/forged; cat {0}/forged >&2; exit 3",
-        dir.0.display()
-    );
+    let script = format!("cat {0}/forged; cat {0}/forged >&2; exit 3", dir.0.display());
     let ended = run(&request(vec![shell(&script)]));
     assert_eq!((&ended.stdout, &ended.stderr), (&forged, &forged));
     assert_eq!(ended.trailer.how, How::Exited(3));
@@ -70,9 +49,7 @@ fn a_forged_fence_is_output_like_any_other() {
 
 #[test]
 fn a_partial_last_line_and_bytes_that_are_no_text_come_through() {
-    let ended = run(&request(vec![shell(
-        "printf 'a\\377\\000\\033[2Jb'; printf '\\200' >&2",
-    )]));
+    let ended = run(&request(vec![shell("printf 'a\\377\\000\\033[2Jb'; printf '\\200' >&2")]));
     assert_eq!(ended.stdout, b"a\xff\0\x1b[2Jb");
     assert_eq!(ended.stderr, b"\x80");
 }
@@ -97,13 +74,7 @@ fn both_fences_come_when_the_streams_are_one_pipe() {
     let mut second = FenceFinder::new(request.nonce, Stream::Stderr);
     let scan = second.push(scan.rest);
     assert_eq!(scan.output, [b"", b""]);
-    assert!(matches!(
-        scan.fence,
-        Some(Ok(Fence::Stderr(Trailer {
-            how: How::Exited(0),
-            ..
-        })))
-    ));
+    assert!(matches!(scan.fence, Some(Ok(Fence::Stderr(Trailer { how: How::Exited(0), .. })))));
     assert_eq!(init.exit_code(), Some(0));
 }
 
@@ -116,19 +87,8 @@ fn a_closed_stdout_does_not_keep_the_fence_from_stderr() {
     let mut stderr = init.child.stderr.take().unwrap();
     let (output, fence) = to_fence(&mut stderr, request.nonce, Stream::Stderr);
     // The shell's echo may complain about the closed stdout, or die of it.
-    assert!(
-        String::from_utf8(output)
-            .unwrap()
-            .lines()
-            .all(|line| line == "err" || line.contains("echo"))
-    );
-    assert!(matches!(
-        fence,
-        Fence::Stderr(Trailer {
-            why: Why::Finished,
-            ..
-        })
-    ));
+    assert!(String::from_utf8(output).unwrap().lines().all(|line| line == "err" || line.contains("echo")));
+    assert!(matches!(fence, Fence::Stderr(Trailer { why: Why::Finished, .. })));
     assert_eq!(init.exit_code(), Some(0));
 }
 
@@ -144,12 +104,7 @@ fn a_full_stdout_that_a_program_made_non_blocking_loses_nothing() {
     let dir = Dir::new();
     let full = dir.0.join("full");
     let mut step = shell("");
-    step.argv = vec![
-        b"/usr/bin/perl",
-        b"-e",
-        FILL_STDOUT.as_bytes(),
-        full.as_os_str().as_encoded_bytes(),
-    ];
+    step.argv = vec![b"/usr/bin/perl", b"-e", FILL_STDOUT.as_bytes(), full.as_os_str().as_encoded_bytes()];
     let request = request(vec![step]);
     let mut init = Init::armed();
     init.send(&request.encode().unwrap());
@@ -157,12 +112,7 @@ fn a_full_stdout_that_a_program_made_non_blocking_loses_nothing() {
     // Slowly: the fence has to wait for room.
     let mut output = Vec::new();
     let mut little = [0; 1000];
-    init.child
-        .stdout
-        .as_mut()
-        .unwrap()
-        .read_exact(&mut little)
-        .unwrap();
+    init.child.stdout.as_mut().unwrap().read_exact(&mut little).unwrap();
     output.extend_from_slice(&little);
     let ended = init.end(request.nonce);
     output.extend_from_slice(&ended.stdout);
@@ -178,12 +128,7 @@ fn an_owner_that_dies_while_a_fence_waits_for_room_is_noticed() {
     let dir = Dir::new();
     let full = dir.0.join("full");
     let mut step = shell("");
-    step.argv = vec![
-        b"/usr/bin/perl",
-        b"-e",
-        FILL_STDOUT.as_bytes(),
-        full.as_os_str().as_encoded_bytes(),
-    ];
+    step.argv = vec![b"/usr/bin/perl", b"-e", FILL_STDOUT.as_bytes(), full.as_os_str().as_encoded_bytes()];
     let mut init = Init::armed();
     init.send(&request(vec![step]).encode().unwrap());
     until("the pipe is full", || full.exists());
@@ -203,12 +148,7 @@ fn stdin_may_be_a_socket_that_does_not_block() {
     let mut request = request(vec![shell("wc -c")]);
     request.stdin = &stdin;
     let mut armed = [0; brig_init::wire::ARMED_LEN];
-    init.child
-        .stdout
-        .as_mut()
-        .unwrap()
-        .read_exact(&mut armed)
-        .unwrap();
+    init.child.stdout.as_mut().unwrap().read_exact(&mut armed).unwrap();
     // In uneven pieces, so that headers and bodies are cut.
     for piece in request.encode().unwrap().chunks(77_777) {
         std::io::Write::write_all(&mut ours, piece).unwrap();

@@ -9,8 +9,7 @@ use std::sync::atomic::{AtomicU32, Ordering};
 use std::time::{Duration, Instant};
 
 use brig_init::wire::{
-    ARMED_LEN, Armed, ArmedFinder, ArmedScan, Fence, FenceFinder, How, Nonce, Request, Step,
-    Stream, Trailer, Why,
+    ARMED_LEN, Armed, ArmedFinder, ArmedScan, Fence, FenceFinder, How, Nonce, Request, Step, Stream, Trailer, Why,
 };
 
 /// How long anything may take that should be there at once, on a busy machine.
@@ -37,17 +36,9 @@ impl Init {
     pub fn armed() -> Init {
         let mut init = Init::spawn(&mut command());
         let mut bytes = [0; ARMED_LEN];
-        init.child
-            .stdout
-            .as_mut()
-            .unwrap()
-            .read_exact(&mut bytes)
-            .unwrap();
+        init.child.stdout.as_mut().unwrap().read_exact(&mut bytes).unwrap();
         let mut finder = ArmedFinder::new();
-        let armed = Armed {
-            is_pid_1: false,
-            ..Armed::this(false)
-        };
+        let armed = Armed { is_pid_1: false, ..Armed::this(false) };
         assert_eq!(finder.push(&bytes), ArmedScan::Armed(armed, b""));
         init
     }
@@ -94,16 +85,9 @@ impl Init {
         let (err, trailer) = to_fence(&mut stderr, nonce, Stream::Stderr);
         let (out, fence) = reader.join().unwrap();
         assert_eq!(fence, Fence::Stdout { artifacts: 0 });
-        let Fence::Stderr(trailer) = trailer else {
-            panic!("{trailer:?}")
-        };
+        let Fence::Stderr(trailer) = trailer else { panic!("{trailer:?}") };
         self.exit_code();
-        Ended {
-            stdout: out,
-            stderr: err,
-            trailer,
-            status: self.child.wait().unwrap(),
-        }
+        Ended { stdout: out, stderr: err, trailer, status: self.child.wait().unwrap() }
     }
 }
 
@@ -114,9 +98,7 @@ impl Drop for Init {
         drop(self.child.stdout.take());
         drop(self.child.stderr.take());
         let begun = Instant::now();
-        while begun.elapsed() < PATIENCE
-            && self.child.try_wait().is_ok_and(|status| status.is_none())
-        {
+        while begun.elapsed() < PATIENCE && self.child.try_wait().is_ok_and(|status| status.is_none()) {
             std::thread::sleep(Duration::from_millis(1));
         }
         let _ = self.child.kill();
@@ -127,11 +109,7 @@ impl Drop for Init {
 /// Init with three pipes, and an environment of its own that must not reach any program.
 pub fn command() -> Command {
     let mut command = Command::new(env!("CARGO_BIN_EXE_brig-init"));
-    command
-        .env("BRIG_TEST_SECRET", "of init")
-        .stdin(Stdio::piped())
-        .stdout(Stdio::piped())
-        .stderr(Stdio::piped());
+    command.env("BRIG_TEST_SECRET", "of init").stdin(Stdio::piped()).stdout(Stdio::piped()).stderr(Stdio::piped());
     command
 }
 
@@ -144,10 +122,7 @@ pub fn to_fence(stream: &mut impl Read, nonce: Nonce, which: Stream) -> (Vec<u8>
         let count = stream.read(&mut chunk).unwrap();
         if count == 0 {
             let text = String::from_utf8_lossy(&output).into_owned();
-            return (
-                output,
-                fence.unwrap_or_else(|| panic!("no fence on {which:?} after {text:?}")),
-            );
+            return (output, fence.unwrap_or_else(|| panic!("no fence on {which:?} after {text:?}")));
         }
         let scan = finder.push(&chunk[..count]);
         output.extend_from_slice(scan.output[0]);
@@ -161,19 +136,12 @@ pub fn to_fence(stream: &mut impl Read, nonce: Nonce, which: Stream) -> (Vec<u8>
 
 pub fn nonce() -> Nonce {
     let mut nonce = [0; 32];
-    fs::File::open("/dev/urandom")
-        .unwrap()
-        .read_exact(&mut nonce)
-        .unwrap();
+    fs::File::open("/dev/urandom").unwrap().read_exact(&mut nonce).unwrap();
     nonce
 }
 
 pub fn shell(script: &str) -> Step<'_> {
-    Step {
-        argv: vec![b"sh", b"-c", script.as_bytes()],
-        env: vec![PATH],
-        cwd: b"/",
-    }
+    Step { argv: vec![b"sh", b"-c", script.as_bytes()], env: vec![PATH], cwd: b"/" }
 }
 
 pub fn request(steps: Vec<Step<'_>>) -> Request<'_> {
@@ -193,23 +161,14 @@ pub fn run(request: &Request<'_>) -> Ended {
     let mut init = Init::armed();
     init.send(&request.encode().unwrap());
     let ended = init.end(request.nonce);
-    assert_eq!(
-        ended.status.code(),
-        Some(0),
-        "signal {:?}",
-        ended.status.signal()
-    );
+    assert_eq!(ended.status.code(), Some(0), "signal {:?}", ended.status.signal());
     ended
 }
 
 /// Runs a script that is to exit with 0, and gives what it wrote on stdout.
 pub fn output_of(request: &Request<'_>) -> String {
     let ended = run(request);
-    assert_eq!(
-        (ended.trailer.how, ended.trailer.why),
-        (How::Exited(0), Why::Finished),
-        "{ended:?}"
-    );
+    assert_eq!((ended.trailer.how, ended.trailer.why), (How::Exited(0), Why::Finished), "{ended:?}");
     String::from_utf8(ended.stdout).unwrap()
 }
 
@@ -225,11 +184,7 @@ pub fn until(what: &str, mut condition: impl FnMut() -> bool) {
 /// A number that no other process has in its arguments: `sleep` takes it as its seconds.
 pub fn mark() -> String {
     static NEXT: AtomicU32 = AtomicU32::new(0);
-    format!(
-        "{}{:03}",
-        300_000 + std::process::id() % 100_000,
-        NEXT.fetch_add(1, Ordering::Relaxed)
-    )
+    format!("{}{:03}", 300_000 + std::process::id() % 100_000, NEXT.fetch_add(1, Ordering::Relaxed))
 }
 
 /// How many processes have the mark as an argument.
@@ -237,15 +192,9 @@ pub fn marked(mark: &str) -> usize {
     let has_mark = |entry: &fs::DirEntry| {
         // What is no process has no such file.
         let arguments = fs::read(entry.path().join("cmdline")).unwrap_or_default();
-        arguments
-            .split(|byte| *byte == 0)
-            .any(|argument| argument == mark.as_bytes())
+        arguments.split(|byte| *byte == 0).any(|argument| argument == mark.as_bytes())
     };
-    fs::read_dir("/proc")
-        .unwrap()
-        .filter_map(Result::ok)
-        .filter(has_mark)
-        .count()
+    fs::read_dir("/proc").unwrap().filter_map(Result::ok).filter(has_mark).count()
 }
 
 /// A directory that goes away.

@@ -26,11 +26,7 @@ pub struct Armed {
 impl Armed {
     /// What an init built from this source announces.
     pub fn this(is_pid_1: bool) -> Armed {
-        Armed {
-            wire_version: super::WIRE_VERSION.into(),
-            init_version: INIT_VERSION,
-            is_pid_1,
-        }
+        Armed { wire_version: super::WIRE_VERSION.into(), init_version: INIT_VERSION, is_pid_1 }
     }
 
     /// Encodes it.
@@ -65,11 +61,7 @@ impl Armed {
             return Err(reader.error_before(2, "armed flags", Problem::Value(flags.into())));
         }
         reader.finish("armed")?;
-        Ok(Armed {
-            wire_version,
-            init_version,
-            is_pid_1: flags & FLAG_PID_1 != 0,
-        })
+        Ok(Armed { wire_version, init_version, is_pid_1: flags & FLAG_PID_1 != 0 })
     }
 }
 
@@ -109,11 +101,7 @@ impl ArmedFinder {
         self.filled += wanted;
         let magic = self.filled.min(ARMED_MAGIC.len());
         if self.bytes[..magic] != ARMED_MAGIC[..magic] {
-            return ArmedScan::Refused(WireError {
-                field: "armed magic",
-                at: 0,
-                problem: Problem::Magic,
-            });
+            return ArmedScan::Refused(WireError { field: "armed magic", at: 0, problem: Problem::Magic });
         }
         if self.filled < ARMED_LEN {
             return ArmedScan::Waiting;
@@ -150,17 +138,11 @@ mod tests {
 
     #[test]
     fn a_later_wire_version_is_reported_as_such() {
-        let later = Armed {
-            wire_version: 7,
-            ..Armed::this(false)
-        };
+        let later = Armed { wire_version: 7, ..Armed::this(false) };
         let mut bytes = later.encode();
         assert_eq!(Armed::decode(&bytes), Ok(later));
         bytes[8] = 1;
         bytes[18] = 2;
-        assert_eq!(
-            Armed::decode(&bytes).unwrap_err().problem,
-            Problem::Value(2)
-        );
+        assert_eq!(Armed::decode(&bytes).unwrap_err().problem, Problem::Value(2));
     }
 }

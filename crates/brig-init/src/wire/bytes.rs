@@ -14,24 +14,11 @@ impl<'a> Reader<'a> {
     }
 
     /// An error about the field that begins `back` bytes before the current position.
-    pub(super) fn error_before(
-        &self,
-        back: usize,
-        field: &'static str,
-        problem: Problem,
-    ) -> WireError {
-        WireError {
-            field,
-            at: self.at - back,
-            problem,
-        }
+    pub(super) fn error_before(&self, back: usize, field: &'static str, problem: Problem) -> WireError {
+        WireError { field, at: self.at - back, problem }
     }
 
-    pub(super) fn take(
-        &mut self,
-        length: usize,
-        field: &'static str,
-    ) -> Result<&'a [u8], WireError> {
+    pub(super) fn take(&mut self, length: usize, field: &'static str) -> Result<&'a [u8], WireError> {
         let left = self.bytes.len() - self.at;
         if length > left {
             return Err(self.error_before(0, field, Problem::Truncated(length - left)));
@@ -41,10 +28,7 @@ impl<'a> Reader<'a> {
         Ok(taken)
     }
 
-    pub(super) fn array<const N: usize>(
-        &mut self,
-        field: &'static str,
-    ) -> Result<[u8; N], WireError> {
+    pub(super) fn array<const N: usize>(&mut self, field: &'static str) -> Result<[u8; N], WireError> {
         let mut array = [0; N];
         array.copy_from_slice(self.take(N, field)?);
         Ok(array)
@@ -76,31 +60,20 @@ impl<'a> Reader<'a> {
         match usize::try_from(count) {
             Ok(count) if count <= limit => Ok(count),
             _ => {
-                let problem = Problem::TooLong {
-                    length: u64::from(count),
-                    limit: limit as u64,
-                };
+                let problem = Problem::TooLong { length: u64::from(count), limit: limit as u64 };
                 Err(self.error_before(4, field, problem))
             }
         }
     }
 
     /// Bytes of any value, preceded by their length.
-    pub(super) fn blob(
-        &mut self,
-        limit: usize,
-        field: &'static str,
-    ) -> Result<&'a [u8], WireError> {
+    pub(super) fn blob(&mut self, limit: usize, field: &'static str) -> Result<&'a [u8], WireError> {
         let length = self.count(limit, field)?;
         self.take(length, field)
     }
 
     /// Bytes that the kernel will see as a string, preceded by their length.
-    pub(super) fn string(
-        &mut self,
-        limit: usize,
-        field: &'static str,
-    ) -> Result<&'a [u8], WireError> {
+    pub(super) fn string(&mut self, limit: usize, field: &'static str) -> Result<&'a [u8], WireError> {
         let string = self.blob(limit, field)?;
         if string.contains(&0) {
             return Err(self.error_before(string.len(), field, Problem::Nul));

@@ -139,13 +139,7 @@ impl Fence {
     /// Reads what comes after the nonce in a head, and says how long the body is.
     pub(super) fn decode_head(head: [u8; 4], expected: Stream) -> Result<usize, WireError> {
         let [version, stream, low, high] = head;
-        let error = |at, field, value| {
-            Err(WireError {
-                field,
-                at: NONCE_LEN + at,
-                problem: Problem::Value(value),
-            })
-        };
+        let error = |at, field, value| Err(WireError { field, at: NONCE_LEN + at, problem: Problem::Value(value) });
         if version != WIRE_VERSION {
             return error(0, "fence version", version.into());
         }
@@ -155,15 +149,9 @@ impl Fence {
         let length = usize::from(u16::from_le_bytes([low, high]));
         let plausible = match expected {
             Stream::Stdout => length == STDOUT_BODY_LEN,
-            Stream::Stderr => {
-                (TRAILER_FIXED_LEN..=TRAILER_FIXED_LEN + MAX_MESSAGE).contains(&length)
-            }
+            Stream::Stderr => (TRAILER_FIXED_LEN..=TRAILER_FIXED_LEN + MAX_MESSAGE).contains(&length),
         };
-        if plausible {
-            Ok(length)
-        } else {
-            error(2, "fence length", length as u64)
-        }
+        if plausible { Ok(length) } else { error(2, "fence length", length as u64) }
     }
 
     pub(super) fn decode_body(body: &[u8], stream: Stream) -> Result<Fence, WireError> {
@@ -210,11 +198,7 @@ impl Trailer {
         };
         let reserved = reader.u16("trailer reserved")?;
         if reserved != 0 {
-            return Err(reader.error_before(
-                2,
-                "trailer reserved",
-                Problem::Value(reserved.into()),
-            ));
+            return Err(reader.error_before(2, "trailer reserved", Problem::Value(reserved.into())));
         }
         let code = reader.i32("trailer code")?;
         let how = match (how, code) {
@@ -236,12 +220,7 @@ impl Trailer {
             peak_memory: reader.u64("trailer memory")?,
             oom_kills: reader.u64("trailer oom kills")?,
             wall_us: reader.u64("trailer wall clock")?,
-            message: reader
-                .take(
-                    body.len().saturating_sub(TRAILER_FIXED_LEN),
-                    "trailer message",
-                )?
-                .to_vec(),
+            message: reader.take(body.len().saturating_sub(TRAILER_FIXED_LEN), "trailer message")?.to_vec(),
         };
         reader.finish("trailer")?;
         Ok(trailer)

@@ -58,12 +58,7 @@ impl FenceFinder {
         for (at, byte) in nonce[..NONCE_LEN - 1].iter().enumerate() {
             skip[usize::from(*byte)] = (NONCE_LEN - 1 - at) as u8;
         }
-        FenceFinder {
-            nonce,
-            stream,
-            skip,
-            state: State::Searching(0),
-        }
+        FenceFinder { nonce, stream, skip, state: State::Searching(0) }
     }
 
     /// Whether the fence was found, or was broken.
@@ -75,18 +70,10 @@ impl FenceFinder {
     pub fn push<'a>(&'a mut self, chunk: &'a [u8]) -> Scan<'a> {
         let none: &[u8] = &[];
         match self.state {
-            State::Over => Scan {
-                output: [none, none],
-                fence: None,
-                rest: chunk,
-            },
+            State::Over => Scan { output: [none, none], fence: None, rest: chunk },
             State::Reading(_) => {
                 let (fence, rest) = self.read(chunk);
-                Scan {
-                    output: [none, none],
-                    fence,
-                    rest,
-                }
+                Scan { output: [none, none], fence, rest }
             }
             State::Searching(held) => {
                 let (certain, next) = self.search(held, chunk);
@@ -103,11 +90,7 @@ impl FenceFinder {
                         self.read(&chunk[from..])
                     }
                 };
-                Scan {
-                    output: [&self.nonce[..output.0], output.1],
-                    fence,
-                    rest,
-                }
+                Scan { output: [&self.nonce[..output.0], output.1], fence, rest }
             }
         }
     }
@@ -115,18 +98,9 @@ impl FenceFinder {
     /// The stream has ended: gives back what was held.
     pub fn finish(self) -> Leftover {
         match self.state {
-            State::Searching(held) => Leftover {
-                bytes: self.nonce[..held].to_vec(),
-                cut_fence: false,
-            },
-            State::Reading(after) => Leftover {
-                bytes: [&self.nonce[..], &after].concat(),
-                cut_fence: true,
-            },
-            State::Over => Leftover {
-                bytes: Vec::new(),
-                cut_fence: false,
-            },
+            State::Searching(held) => Leftover { bytes: self.nonce[..held].to_vec(), cut_fence: false },
+            State::Reading(after) => Leftover { bytes: [&self.nonce[..], &after].concat(), cut_fence: true },
+            State::Over => Leftover { bytes: Vec::new(), cut_fence: false },
         }
     }
 
@@ -143,23 +117,14 @@ impl FenceFinder {
             let compared = needed.len().min(chunk.len());
             if needed[..compared] == chunk[..compared] {
                 let whole = compared == needed.len();
-                return (
-                    start,
-                    if whole {
-                        Next::Read(compared)
-                    } else {
-                        Next::Hold(kept + compared)
-                    },
-                );
+                return (start, if whole { Next::Read(compared) } else { Next::Hold(kept + compared) });
             }
         }
         let at = match self.find(chunk) {
             Ok(at) => return (held + at, Next::Read(at + NONCE_LEN)),
             Err(searched_to) => searched_to,
         };
-        let tail = (at..chunk.len())
-            .find(|start| self.nonce.starts_with(&chunk[*start..]))
-            .unwrap_or(chunk.len());
+        let tail = (at..chunk.len()).find(|start| self.nonce.starts_with(&chunk[*start..])).unwrap_or(chunk.len());
         (held + tail, Next::Hold(chunk.len() - tail))
     }
 

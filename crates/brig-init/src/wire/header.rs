@@ -77,18 +77,10 @@ impl Header {
 
 /// The complete CANCEL message.
 pub fn cancel() -> [u8; HEADER_LEN] {
-    Header {
-        kind: Kind::Cancel,
-        length: 0,
-    }
-    .encode()
+    Header { kind: Kind::Cancel, length: 0 }.encode()
 }
 
 /// The complete END message.
 pub fn end() -> [u8; HEADER_LEN] {
-    Header {
-        kind: Kind::End,
-        length: 0,
-    }
-    .encode()
+    Header { kind: Kind::End, length: 0 }.encode()
 }

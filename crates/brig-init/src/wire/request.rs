@@ -111,24 +111,11 @@ impl<'a> Request<'a> {
     pub fn encode(&self) -> Result<Vec<u8>, WireError> {
         let length = self.body_len();
         if length > MAX_BODY {
-            let problem = Problem::TooLong {
-                length: length as u64,
-                limit: MAX_BODY as u64,
-            };
-            return Err(WireError {
-                field: "request",
-                at: 0,
-                problem,
-            });
+            let problem = Problem::TooLong { length: length as u64, limit: MAX_BODY as u64 };
+            return Err(WireError { field: "request", at: 0, problem });
         }
         let mut out = Vec::with_capacity(HEADER_LEN + length);
-        out.extend_from_slice(
-            &Header {
-                kind: Kind::Request,
-                length,
-            }
-            .encode(),
-        );
+        out.extend_from_slice(&Header { kind: Kind::Request, length }.encode());
         self.put_body(&mut out);
         Request::decode(&out[HEADER_LEN..])?;
         Ok(out)
@@ -157,15 +144,7 @@ impl<'a> Request<'a> {
         let files = list(&mut reader, MAX_FILES, "files", file)?;
         let stdin = reader.blob(MAX_BODY, "stdin")?;
         reader.finish("request")?;
-        Ok(Request {
-            nonce,
-            deadline_ms,
-            keep_going: flags != 0,
-            rlimits,
-            steps,
-            files,
-            stdin,
-        })
+        Ok(Request { nonce, deadline_ms, keep_going: flags != 0, rlimits, steps, files, stdin })
     }
 
     /// The nonce of a body that may be wrong further on, so that it can be answered.
@@ -177,17 +156,10 @@ impl<'a> Request<'a> {
         let blob = |bytes: &[u8]| 4 + bytes.len();
         let steps = self.steps.iter().map(|step| {
             let argv: usize = step.argv.iter().map(|arg| blob(arg)).sum();
-            let env: usize = step
-                .env
-                .iter()
-                .map(|(name, value)| blob(name) + blob(value))
-                .sum();
+            let env: usize = step.env.iter().map(|(name, value)| blob(name) + blob(value)).sum();
             4 + argv + 4 + env + blob(step.cwd)
         });
-        let files = self
-            .files
-            .iter()
-            .map(|file| blob(file.path) + 4 + blob(file.content));
+        let files = self.files.iter().map(|file| blob(file.path) + 4 + blob(file.content));
         let fixed = NONCE_LEN + 8 + 1 + 4 + 9 * self.rlimits.len() + 4 + 4;
         fixed + steps.sum::<usize>() + files.sum::<usize>() + blob(self.stdin)
     }
@@ -242,11 +214,7 @@ fn rlimits(reader: &mut Reader<'_>) -> Result<Vec<Rlimit>, WireError> {
             3 => Resource::FileSize,
             4 => Resource::OpenFiles,
             other => {
-                return Err(reader.error_before(
-                    1,
-                    "rlimit resource",
-                    Problem::Value(other.into()),
-                ));
+                return Err(reader.error_before(1, "rlimit resource", Problem::Value(other.into())));
             }
         };
         let value = reader.u64("rlimit value")?;
@@ -261,9 +229,7 @@ fn rlimits(reader: &mut Reader<'_>) -> Result<Vec<Rlimit>, WireError> {
 }
 
 fn step<'a>(reader: &mut Reader<'a>) -> Result<Step<'a>, WireError> {
-    let argv = list(reader, MAX_ARGS, "step argv", |reader| {
-        reader.string(MAX_BODY, "step argv")
-    })?;
+    let argv = list(reader, MAX_ARGS, "step argv", |reader| reader.string(MAX_BODY, "step argv"))?;
     if argv.first().is_none_or(|program| program.is_empty()) {
         return Err(reader.error_before(0, "step argv", Problem::Empty));
     }
@@ -293,17 +259,12 @@ fn variable<'a>(reader: &mut Reader<'a>) -> Result<(&'a [u8], &'a [u8]), WireErr
 fn file<'a>(reader: &mut Reader<'a>) -> Result<File<'a>, WireError> {
     let path = reader.string(MAX_PATH, "file path")?;
     let last = path.rsplit(|byte| *byte == b'/').next().unwrap_or_default();
-    if last.is_empty() || last == b"." || path.split(|byte| *byte == b'/').any(|part| part == b"..")
-    {
+    if last.is_empty() || last == b"." || path.split(|byte| *byte == b'/').any(|part| part == b"..") {
         return Err(reader.error_before(path.len(), "file path", Problem::NotPlain));
     }
     let mode = reader.u32("file mode")?;
     if mode & !MODE_BITS != 0 {
         return Err(reader.error_before(4, "file mode", Problem::Value(mode.into())));
     }
-    Ok(File {
-        path,
-        mode,
-        content: reader.blob(MAX_BODY, "file content")?,
-    })
+    Ok(File { path, mode, content: reader.blob(MAX_BODY, "file content")? })
 }
