@@ -47,7 +47,11 @@ pub async fn audit(context: &Context, args: &Args) -> Result<Exit, Stop> {
     match args.what {
         What::Verify => {
             let verified = reader.verify().await?;
-            if context.json { output::json(&as_json(&verified))? } else { output::say(&text(&verified))? }
+            if context.json {
+                output::json(&as_json(&verified))?
+            } else {
+                output::say(&text(&verified))?
+            }
             Ok(if verified.fault.is_none() { Exit::Done } else { Exit::Failed })
         }
         What::Export => {
@@ -63,7 +67,8 @@ pub async fn audit(context: &Context, args: &Args) -> Result<Exit, Stop> {
 
 fn text(verified: &Verified) -> String {
     let Verified { entries, runs, output_bytes, head, fault, .. } = verified;
-    let fits = format!("{entries} entries and {runs} ended runs with {} of output fit\nhead {head}", size_text(*output_bytes));
+    let fits =
+        format!("{entries} entries and {runs} ended runs with {} of output fit\nhead {head}", size_text(*output_bytes));
     let Some(fault) = fault else { return format!("the journal is intact: {fits}\n") };
     let at = fault.number.map_or_else(String::new, |number| format!(" at entry {number}"));
     let of = fault.proposal.as_ref().map_or_else(String::new, |id| format!(", proposal {id}"));
