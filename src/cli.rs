@@ -52,6 +52,10 @@ enum Command {
     /// Run the supervisor in the foreground
     Serve(serve::Args),
     /// Propose a command, wait for the verdict, and be that command: its output, its exit status
+    ///
+    /// Ctrl-C takes the proposal back, or kills its run. With --json nothing is streamed: at the end comes one object,
+    /// the proposal as `brig queue` lists it, with its verdict and its end, and with stdout, stderr (text, or
+    /// {"base64": …} where it is none) and exit_status.
     #[command(after_long_help = exit::HELP)]
     Run(run::Args),
     /// Wait until proposals are over, and exit as the first of them that did not succeed
@@ -68,6 +72,8 @@ enum Command {
     /// Show a proposal with all that it would do, nothing hidden
     Show(show::Args),
     /// Print what a run wrote
+    ///
+    /// With --json an array of {type, seq, at, stream, data}; with --follow too, one of these objects a line.
     Logs(logs::Args),
     /// Let a proposal run, once
     Approve(approve::Args),

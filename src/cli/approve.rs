@@ -87,6 +87,8 @@ async fn ask(client: &Client, id: &str) -> Result<Option<String>, Stop> {
     if rows > 0 && text.lines().count() >= rows {
         say(&format!("({} lines: scroll up to see the beginning)", text.lines().count()))?;
     }
+    // What was typed before all of it was on the screen answers another question.
+    let _ = rustix::termios::tcflush(io::stdin(), rustix::termios::QueueSelector::IFlush);
     let mut stdout = io::stdout();
     write!(stdout, "Let it run? [y/N] ")?;
     stdout.flush()?;

@@ -29,13 +29,17 @@ Exit codes:
   119      wait: not over yet when its own time was up
   141      whoever read the output has gone
 
-  A program may exit with these numbers too. With --json the answer's status, verdict and end say for certain what
-  happened, and an error is {\"error\": {\"code\": …, \"message\": …, \"help\": …}} on the standard output.
+  A program may exit with these numbers too. With --json the answer's status,
+  verdict and end say for certain what happened, and an error is
+  {\"error\": {\"code\": …, \"message\": …, \"help\": …}} on the standard output.
 
 Variables:
-  BRIG_CONFIG_DIR, BRIG_STATE_DIR, BRIG_RUNTIME_DIR   where settings, journal and sockets are
-  BRIG_AGENT_TOKEN                                    sent with what an agent asks
-  NO_COLOR                                            no colours";
+  BRIG_CONFIG_DIR   brig.toml, profiles/ and themes/ (~/.config/brig)
+  BRIG_STATE_DIR    the journal and the log (~/.local/state/brig)
+  BRIG_RUNTIME_DIR  the sockets ($XDG_RUNTIME_DIR/brig)
+  BRIG_AGENT_TOKEN  sent with what an agent asks
+  BRIG_LOG          how much `brig serve` says: error, warn, info, debug, trace
+  NO_COLOR          no colours";
 
 /// What the process's end says.
 ///

@@ -11,8 +11,6 @@ use super::values;
 use crate::api::wire::FollowLine;
 
 /// Arguments of `brig logs`.
-///
-/// With --json: an array of {type, seq, at, stream, data}; while following, one of these objects a line.
 #[derive(Debug, clap::Args)]
 pub struct Args {
     /// Go on until the run is over

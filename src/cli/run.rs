@@ -30,9 +30,6 @@ use crate::engine::OutputStream;
 const WITHDRAWAL: Duration = Duration::from_secs(5);
 
 /// Arguments of `brig run`.
-///
-/// With --json nothing is streamed: at the end comes one object, the proposal as the queue lists it with its verdict and
-/// its end, and with `stdout`, `stderr` and `exit_status`.
 #[derive(Debug, clap::Args)]
 pub struct Args {
     /// What it runs in; the default of brig.toml when left out
