@@ -11,8 +11,9 @@
 //!
 //! One thread alone writes. It takes all that is queued into one transaction, so that many who record at once share one
 //! fsync, and answers each of them only when that transaction is on the disk. Chunks of output are answered when they are
-//! queued; they wait up to `LINGER` for company, and never longer than the next record after them. A batch that cannot be
-//! committed is rolled back as a whole: who recorded is told, chunks stay queued and are tried again.
+//! queued; they wait up to `LINGER` for company, and never longer than the next entry about their proposal. A batch that
+//! cannot be committed is rolled back as a whole: who recorded is told, chunks stay queued and are tried again. While
+//! commits fail the thread tries again by itself, so the journal heals without being asked.
 //!
 //! # What the chain proves, and what not
 //!
@@ -26,6 +27,7 @@
 //! bytes; its time, its borders and the order between the two streams are recorded but not covered, and neither is the
 //! output of a run that has not ended yet.
 
+mod batch;
 mod entry;
 mod export;
 mod problems;
@@ -45,6 +47,7 @@ use std::time::{SystemTime, UNIX_EPOCH};
 
 use brig_core::id::ProposalId;
 use brig_core::journal::Entry;
+use brig_core::machine::RememberedKey;
 use brig_core::problem::Problem;
 use brig_core::profile::Hash;
 use brig_core::time::Wall;
@@ -52,13 +55,14 @@ use bytes::Bytes;
 use tokio::sync::{OwnedSemaphorePermit, Semaphore, oneshot, watch};
 
 use crate::engine::OutputStream;
+use batch::{Job, QueuedChunk, QueuedRecord};
 use entry::Encoded;
 pub use export::Exported;
 pub use reader::Reader;
 pub use verify::{Fault, Verified};
-use writer::{Job, QueuedChunk, QueuedRecord};
 
-/// Bytes that may be queued for the writer, entries and output together, each with [`ITEM_BYTES`] on top.
+/// Bytes that may be queued for the writer, each item with [`ITEM_BYTES`] on top: this much of output, and as much of
+/// entries, so that a flood of the one does not keep the other from the queue.
 pub const QUEUE_BYTES: usize = 4 << 20;
 
 /// What an item of the queue counts beside its own bytes: about what it takes in memory. It also bounds the number of
@@ -102,19 +106,6 @@ pub struct Recovered {
     pub keys: Vec<RememberedKey>,
 }
 
-/// An idempotency key and what it was used for.
-#[derive(Clone, Debug, PartialEq, Eq)]
-pub struct RememberedKey {
-    /// The name of the agent whose key it is.
-    pub agent: String,
-    /// The key.
-    pub key: String,
-    /// The hash of the draft that came with it.
-    pub draft_hash: Hash,
-    /// The proposal that it led to.
-    pub id: ProposalId,
-}
-
 /// A handle of the writer thread. Cheap to clone; the thread ends with the last one, or by [`Journal::close`].
 #[derive(Clone, Debug)]
 pub struct Journal {
@@ -124,7 +115,8 @@ pub struct Journal {
 #[derive(Debug)]
 struct Inner {
     jobs: SyncSender<Job>,
-    room: Arc<Semaphore>,
+    room_for_entries: Arc<Semaphore>,
+    room_for_output: Arc<Semaphore>,
     health: watch::Receiver<Option<Problem>>,
     commits: Arc<AtomicU64>,
     reader: Reader,
@@ -153,7 +145,8 @@ impl Journal {
         let started = writer::start(connection, path, head)?;
         let inner = Inner {
             jobs: started.jobs,
-            room: Arc::new(Semaphore::new(QUEUE_BYTES)),
+            room_for_entries: Arc::new(Semaphore::new(QUEUE_BYTES)),
+            room_for_output: Arc::new(Semaphore::new(QUEUE_BYTES)),
             health: started.health,
             commits: started.commits,
             reader: Reader::of(path),
@@ -163,8 +156,9 @@ impl Journal {
 
     /// Appends entries. Resolves when they are durable, in this order, all of them or none.
     ///
-    /// What is queued before them, output too, is durable then as well; so no entries at all makes a barrier. Once this
-    /// was polled to the queue, dropping it does not take the entries back.
+    /// What is queued before them of entries, and of output of the proposals that they name, is durable then as well.
+    /// No entries at all make a barrier: it resolves when everything that is queued before it is durable. Once the
+    /// entries are queued, dropping the future does not take them back.
     ///
     /// # Errors
     /// `journal_failed` when they could not be committed, with the reason and what to do; the next call tries afresh.
@@ -173,16 +167,28 @@ impl Journal {
     /// `internal` when an entry opens a proposal that exists already, or closes one that is not open: that would be a
     /// second end, so nothing of the call is recorded, while others in the same commit are.
     pub async fn record(&self, entries: Vec<(Wall, Entry)>) -> Result<(), Problem> {
-        let entries = entries.iter().map(|(at, entry)| Encoded::new(*at, entry)).collect::<Result<Vec<_>, _>>()?;
-        let size = entries.iter().map(|entry| ITEM_BYTES + entry.body.len()).sum::<usize>();
-        let room = self.room(size.max(ITEM_BYTES)).await?;
-        let (done, answer) = oneshot::channel();
-        self.send(Job::Record(QueuedRecord { entries, done, room }))?;
-        answer.await.unwrap_or_else(|_| Err(problems::closed()))
+        self.submit(entries).await?.await
     }
 
-    /// Hands over a part of a run's output. Waits only while the queue is full. It is committed at the latest with the
-    /// next [`Journal::record`] after it; all of a run's output is handed over before its end is recorded.
+    /// Queues entries, which is where their place is decided, and gives a future that resolves when they are durable.
+    ///
+    /// # Errors
+    /// As [`Journal::record`], here or from the future.
+    pub async fn submit(
+        &self,
+        entries: Vec<(Wall, Entry)>,
+    ) -> Result<impl Future<Output = Result<(), Problem>> + Send + use<>, Problem> {
+        let entries = entries.iter().map(|(at, entry)| Encoded::new(*at, entry)).collect::<Result<Vec<_>, _>>()?;
+        let size = entries.iter().map(|entry| ITEM_BYTES + entry.body.len()).sum::<usize>();
+        let room = self.room(&self.inner.room_for_entries, size.max(ITEM_BYTES)).await?;
+        let (done, answer) = oneshot::channel();
+        self.send(Job::Record(QueuedRecord { entries, done, room }))?;
+        Ok(async move { answer.await.unwrap_or_else(|_| Err(problems::closed())) })
+    }
+
+    /// Hands over a part of a run's output. Waits only while the queue is full. It is committed before long, and at the
+    /// latest with the next [`Journal::record`] that names the proposal; all of a run's output is handed over before its
+    /// end is recorded.
     ///
     /// A chunk whose number its run already has is dropped with an error in the log: it is a mistake of the caller that
     /// must not keep others from recording.
@@ -191,7 +197,7 @@ impl Journal {
     /// `journal_failed` when the queue is full and commits fail, so that waiting could take for ever. The chunk was not
     /// taken then and can be handed over again.
     pub async fn output(&self, id: &ProposalId, chunk: Chunk) -> Result<(), Problem> {
-        let room = self.room(ITEM_BYTES + chunk.bytes.len()).await?;
+        let room = self.room(&self.inner.room_for_output, ITEM_BYTES + chunk.bytes.len()).await?;
         self.send(Job::Output(QueuedChunk { id: id.clone(), chunk, room }))
     }
 
@@ -201,10 +207,17 @@ impl Journal {
         self.inner.reader.clone()
     }
 
-    /// Why the last commit failed, or nothing when it succeeded.
+    /// Why the last commit failed, or nothing when it succeeded. While it is failing the journal is tried again every
+    /// half second, so this heals without a record.
     #[must_use]
     pub fn problem(&self) -> Option<Problem> {
         self.inner.health.borrow().clone()
+    }
+
+    /// As [`Journal::problem`], to wait for its changes.
+    #[must_use]
+    pub fn health(&self) -> watch::Receiver<Option<Problem>> {
+        self.inner.health.clone()
     }
 
     /// Transactions that were committed since the journal was opened.
@@ -224,18 +237,18 @@ impl Journal {
     }
 
     /// Waits for a place in the queue. Something larger than the whole queue waits until it is alone in it.
-    async fn room(&self, bytes: usize) -> Result<OwnedSemaphorePermit, Problem> {
+    async fn room(&self, room: &Arc<Semaphore>, bytes: usize) -> Result<OwnedSemaphorePermit, Problem> {
         let bytes = u32::try_from(bytes.min(QUEUE_BYTES)).unwrap_or(u32::MAX);
         // Who floods the queue lets others run too. And a task that has used up its turn would find no room where there
         // is some, so what is there is taken without asking the runtime.
         tokio::task::coop::consume_budget().await;
-        if let Ok(room) = Arc::clone(&self.inner.room).try_acquire_many_owned(bytes) {
+        if let Ok(room) = Arc::clone(room).try_acquire_many_owned(bytes) {
             return Ok(room);
         }
         let mut health = self.inner.health.clone();
         tokio::select! {
             biased;
-            room = Arc::clone(&self.inner.room).acquire_many_owned(bytes) => room.map_err(|_| problems::closed()),
+            room = Arc::clone(room).acquire_many_owned(bytes) => room.map_err(|_| problems::closed()),
             failing = health.wait_for(Option::is_some) => {
                 Err(failing.ok().and_then(|problem| problem.clone()).unwrap_or_else(problems::closed))
             }

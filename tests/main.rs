@@ -8,6 +8,9 @@
 )]
 
 mod cli;
+mod docker_engine;
 mod support {
+    pub mod docker;
     pub mod fake;
+    pub mod fake_daemon;
 }

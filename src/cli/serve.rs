@@ -9,34 +9,7 @@ use super::context::Context;
 use super::exit::{Exit, Stop};
 use super::output::say;
 use crate::config::Settings;
-
-/// SEAM: to be replaced by `use crate::supervisor;` when that is there. Until then, serving says that it cannot.
-mod supervisor {
-    use std::path::PathBuf;
-
-    use super::{Code, Problem};
-    use crate::config::{Places, Settings};
-
-    #[derive(Debug)]
-    pub struct Options {
-        pub places: Places,
-        pub settings: Settings,
-        pub with_consoles: bool,
-    }
-
-    pub struct Ready {
-        pub agent_socket: PathBuf,
-        pub operator_socket: PathBuf,
-    }
-
-    #[expect(clippy::unused_async, reason = "has the signature of what replaces it")]
-    pub async fn serve(options: Options, ready: impl FnOnce(&Ready)) -> Result<(), Problem> {
-        let places = &options.places;
-        let _ = (ready, &options.settings, options.with_consoles);
-        let _ = Ready { agent_socket: places.agent_socket(), operator_socket: places.operator_socket() };
-        Err(Problem::new(Code::Unsupported, "this brig is built without a supervisor"))
-    }
-}
+use crate::supervisor;
 
 /// Arguments of `brig serve`.
 #[derive(Debug, clap::Args)]

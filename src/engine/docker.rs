@@ -63,8 +63,8 @@ struct Shared {
     address: Address,
     /// Empty until the daemon was reached for the first time.
     link: OnceCell<Link>,
-    /// Empty until init's volume was seen to hold init.
-    init_volume: OnceCell<()>,
+    /// Whether init's volume was seen to hold init. Held while somebody looks.
+    init_volume: tokio::sync::Mutex<bool>,
     /// What is known about images, by their identifier, which is their content.
     images: Mutex<HashMap<String, Arc<ImageFacts>>>,
     /// Sandboxes without a CPU quota: nothing to lift when they are killed.
@@ -91,7 +91,7 @@ impl DockerEngine {
                 settings,
                 address,
                 link: OnceCell::new(),
-                init_volume: OnceCell::new(),
+                init_volume: tokio::sync::Mutex::default(),
                 images: Mutex::default(),
                 unthrottled: Mutex::default(),
                 seccomp: seccomp.to_string(),

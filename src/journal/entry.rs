@@ -38,6 +38,11 @@ impl Encoded {
         let effect = IndexEffect::of(entry);
         Ok(Self { at, kind: kind(entry), proposal: entry.proposal().cloned(), body, effect })
     }
+
+    /// What stands in for an entry while the journal is tried. It is never kept.
+    pub(super) const fn probe() -> Self {
+        Self { at: Wall(0), kind: "probe", proposal: None, body: Vec::new(), effect: IndexEffect::Nothing }
+    }
 }
 
 impl IndexEffect {
@@ -56,6 +61,7 @@ impl IndexEffect {
 pub(super) const fn kind(entry: &Entry) -> &'static str {
     match entry {
         Entry::Started { .. } => "started",
+        Entry::Gap { .. } => "gap",
         Entry::Proposed { .. } => "proposed",
         Entry::Returned { .. } => "returned",
         Entry::Decided { .. } => "decided",

@@ -4,6 +4,7 @@ use std::collections::HashSet;
 
 use brig_core::id::ProposalId;
 use brig_core::journal::{GENESIS, link};
+use brig_core::machine::RememberedKey;
 use brig_core::profile::Hash;
 use brig_core::time::Wall;
 use rusqlite::{Connection, OptionalExtension as _, Params};
@@ -11,7 +12,7 @@ use rusqlite::{Connection, OptionalExtension as _, Params};
 use super::entry::{self, COLUMNS};
 use super::problems::Trouble;
 use super::writer::Head;
-use super::{Recorded, Recovered, RememberedKey};
+use super::{Recorded, Recovered};
 
 /// Finished proposals that are read back.
 const RECENT: i64 = 50;

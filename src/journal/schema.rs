@@ -24,6 +24,9 @@ const BUSY: Duration = Duration::from_secs(5);
 ///
 /// `proposals` says nothing that the entries do not say. It is their index: what is open, what is new, which keys were
 /// used. It changes in the same transaction as they do, and verifying compares the two.
+///
+/// `output` has a rowid although its key is another: measured without one, chunks of 1 KiB went in at 49 MB/s instead of
+/// 128, and the file was 1.7 times as large.
 const TABLES: &str = "
 CREATE TABLE entries (
     number   INTEGER PRIMARY KEY,
@@ -136,6 +139,11 @@ fn prepare(connection: &mut Connection, is_new: bool) -> rusqlite::Result<()> {
         transaction.commit()?;
     }
     Ok(())
+}
+
+/// Writes the version that is there anyway.
+pub(super) fn touch(connection: &Connection) -> rusqlite::Result<()> {
+    connection.pragma_update(None, "user_version", VERSION)
 }
 
 /// Makes the file, empty and for its owner alone, before SQLite could make it with the umask's permissions. The log and

@@ -1,5 +1,4 @@
 //! Real files, real threads, no sleeps.
-#![allow(clippy::unwrap_used, clippy::expect_used, clippy::panic, reason = "tests")]
 
 mod durability;
 mod opening;

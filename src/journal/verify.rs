@@ -194,7 +194,8 @@ impl Walk<'_> {
 
     /// What is in the index or among the output that no entry accounts for.
     fn left_over(&self) -> Result<Option<Fault>, Trouble> {
-        // The last entry is asked for again: a writer may have gone on.
+        // One view of the file for all of it, and the last entry asked for again: a writer may have gone on.
+        let _view = self.connection.unchecked_transaction()?;
         if let Some(number) = recovery::cut_after(self.connection, last_number(self.connection)?)? {
             return Ok(Some(Fault::at(number, "it is missing from the end: the index knows it")));
         }

@@ -11,48 +11,24 @@ use brig_core::journal::link;
 use brig_core::problem::{Code, Problem};
 use brig_core::profile::Hash;
 use rusqlite::{Connection, Transaction, TransactionBehavior};
-use tokio::sync::{OwnedSemaphorePermit, oneshot, watch};
+use tokio::sync::watch;
 
+use super::batch::{Batch, Item, Job, OUTPUT_BATCH};
 use super::entry::{Encoded, IndexEffect, signed, stream_number};
 use super::problems::{self, Trouble};
-use super::{Chunk, ITEM_BYTES, QUEUE_BYTES};
+use super::{Chunk, ITEM_BYTES, QUEUE_BYTES, schema};
 
 /// How long a chunk of output waits for company. A run that writes line by line costs 50 commits a second at most, and
 /// its end finds the thread idle rather than in the middle of an fsync.
 const LINGER: Duration = Duration::from_millis(20);
 
-/// Bytes of output that are committed without waiting for more. Well under [`QUEUE_BYTES`], so that a run can go on
-/// writing into the queue while this is written to the disk.
-const OUTPUT_BATCH: usize = 1 << 20;
-
-/// How long after a failed commit the output that waits is tried again, if nobody records in the meantime.
+/// How long after a failed commit the journal is tried again, with the output that waits or else with a probe, if nobody
+/// records in the meantime.
 const RETRY: Duration = Duration::from_millis(500);
 
 /// Bytes after which the log is checkpointed when nothing else is to do, and when something is.
 const CHECKPOINT_IDLE: usize = 4 << 20;
-const CHECKPOINT_BUSY: usize = 64 << 20;
-
-/// What the thread is asked.
-pub(super) enum Job {
-    Record(QueuedRecord),
-    Output(QueuedChunk),
-    Close(oneshot::Sender<()>),
-}
-
-/// Entries that somebody waits for.
-pub(super) struct QueuedRecord {
-    pub(super) entries: Vec<Encoded>,
-    pub(super) done: oneshot::Sender<Result<(), Problem>>,
-    pub(super) room: OwnedSemaphorePermit,
-}
-
-/// Output that nobody waits for.
-pub(super) struct QueuedChunk {
-    pub(super) id: ProposalId,
-    pub(super) chunk: Chunk,
-    /// Given back when the chunk is committed, not before: the batch counts against the queue's bound too.
-    pub(super) room: OwnedSemaphorePermit,
-}
+const CHECKPOINT_BUSY: usize = 16 << 20;
 
 /// The last entry: what the next one is linked to. Number 0 and `GENESIS` before the first.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -70,8 +46,9 @@ pub(super) struct Started {
 
 /// Starts the thread. It ends, when everybody who holds the sending side is gone, or when it is asked to close.
 pub(super) fn start(connection: Connection, path: &Path, head: Head) -> Result<Started, Problem> {
-    // Each item holds at least ITEM_BYTES of room, so the channel never has more; the places left are for closing.
-    let (jobs, inbox) = sync_channel(QUEUE_BYTES / ITEM_BYTES + 64);
+    // Each item holds at least ITEM_BYTES of one of the two rooms, so the channel never has more; the places left are for
+    // closing.
+    let (jobs, inbox) = sync_channel(2 * QUEUE_BYTES / ITEM_BYTES + 64);
     let (health, healthy) = watch::channel(None);
     let commits = Arc::new(AtomicU64::new(0));
     let writer = Writer {
@@ -106,22 +83,6 @@ struct Writer {
     commits: Arc<AtomicU64>,
 }
 
-/// What the next transaction takes, in the order in which it came.
-#[derive(Default)]
-struct Batch {
-    items: Vec<Item>,
-    bytes: usize,
-    has_record: bool,
-    /// When the first of the chunks was taken from the queue.
-    since: Option<Instant>,
-    closing: Option<oneshot::Sender<()>>,
-}
-
-enum Item {
-    Record { queued: QueuedRecord, refused: Option<Problem> },
-    Output(QueuedChunk),
-}
-
 /// Why the thread woke.
 enum Wake {
     Job(Job),
@@ -151,8 +112,8 @@ impl Writer {
     /// Sleeps until there is a job, or until what waits has waited long enough.
     fn wait(&self) -> Wake {
         let due = match (self.batch.since, self.retry_at) {
-            (None, _) => return self.inbox.recv().map_or(Wake::Abandoned, Wake::Job),
-            (Some(_), Some(retry_at)) => retry_at,
+            (None, None) => return self.inbox.recv().map_or(Wake::Abandoned, Wake::Job),
+            (_, Some(retry_at)) => retry_at,
             (Some(since), None) => since + LINGER,
         };
         match self.inbox.recv_timeout(due.saturating_duration_since(Instant::now())) {
@@ -179,27 +140,32 @@ impl Writer {
         self.batch.has_record || (self.retry_at.is_none() && (lingered || self.batch.bytes >= OUTPUT_BATCH))
     }
 
-    /// Commits the batch and answers, or rolls back, answers and keeps the output for later.
+    /// Commits what is next in the batch and answers, or rolls back, answers and keeps the output for later.
     fn commit(&mut self) {
-        if self.batch.items.is_empty() {
-            self.batch.since = None;
-            return;
-        }
-        match write(&mut self.connection, self.head, &mut self.batch.items) {
+        let mut items = self.batch.next();
+        let writes = items.iter().any(Item::writes_something);
+        let result = match (writes, self.retry_at) {
+            (true, _) => write(&mut self.connection, self.head, &mut items),
+            (false, Some(_)) => probe(&mut self.connection, self.head),
+            (false, None) => Ok(self.head),
+        };
+        match result {
             Ok(head) => {
                 self.head = head;
                 self.retry_at = None;
-                self.uncheckpointed += self.batch.bytes;
-                self.commits.fetch_add(1, Ordering::Relaxed);
+                self.uncheckpointed += items.iter().map(Item::bytes).sum::<usize>();
+                self.commits.fetch_add(u64::from(writes), Ordering::Relaxed);
                 self.health.send_if_modified(|health| health.take().is_some());
-                self.batch.answer_committed();
+                items.into_iter().for_each(Item::committed);
             }
             Err(error) => {
                 let problem = Trouble::from(error).writing(&self.path);
-                tracing::error!(%problem, "the journal could not commit");
+                if self.retry_at.is_none() {
+                    tracing::error!(%problem, "the journal could not commit");
+                }
                 self.retry_at = Some(Instant::now() + RETRY);
-                self.health.send_replace(Some(problem.clone()));
-                self.batch.answer_failed(&problem);
+                self.health.send_if_modified(|health| health.replace(problem.clone()) != Some(problem.clone()));
+                self.batch.keep(items.into_iter().filter_map(|item| item.failed(&problem)).collect());
             }
         }
     }
@@ -217,6 +183,7 @@ impl Writer {
     }
 
     fn end(mut self) {
+        self.batch.everything = true;
         self.commit();
         if !self.batch.items.is_empty() {
             tracing::error!(
@@ -237,67 +204,6 @@ impl Writer {
     }
 }
 
-impl Batch {
-    /// Says whether the batch takes more.
-    fn add(&mut self, job: Job) -> bool {
-        match job {
-            Job::Record(queued) => {
-                self.bytes += queued.room.num_permits();
-                self.has_record = true;
-                self.items.push(Item::Record { queued, refused: None });
-            }
-            Job::Output(queued) => {
-                self.bytes += queued.room.num_permits();
-                self.since.get_or_insert_with(Instant::now);
-                self.items.push(Item::Output(queued));
-            }
-            Job::Close(done) => {
-                self.closing = Some(done);
-                return false;
-            }
-        }
-        true
-    }
-
-    fn answer_committed(&mut self) {
-        for item in self.items.drain(..) {
-            if let Item::Record { queued, refused } = item {
-                queued.answer(refused.map_or(Ok(()), Err));
-            }
-        }
-        self.bytes = 0;
-        self.has_record = false;
-        self.since = None;
-    }
-
-    fn answer_failed(&mut self, problem: &Problem) {
-        let mut bytes = 0;
-        for item in std::mem::take(&mut self.items) {
-            match item {
-                Item::Record { queued, .. } => queued.answer(Err(problem.clone())),
-                Item::Output(queued) => {
-                    bytes += queued.room.num_permits();
-                    self.items.push(Item::Output(queued));
-                }
-            }
-        }
-        self.bytes = bytes;
-        self.has_record = false;
-        if self.items.is_empty() {
-            self.since = None;
-        }
-    }
-}
-
-impl QueuedRecord {
-    /// The room is free before the answer is given: who is answered may record at once.
-    fn answer(self, answer: Result<(), Problem>) {
-        drop(self.room);
-        // Who recorded may have gone away; the entries are as durable without them.
-        let _ = self.done.send(answer);
-    }
-}
-
 /// Writes the items in one transaction, and gives the head after it. On an error nothing of them is in the file.
 fn write(connection: &mut Connection, mut head: Head, items: &mut [Item]) -> rusqlite::Result<Head> {
     let transaction = connection.transaction_with_behavior(TransactionBehavior::Immediate)?;
@@ -310,6 +216,18 @@ fn write(connection: &mut Connection, mut head: Head, items: &mut [Item]) -> rus
             },
         }
     }
+    transaction.commit()?;
+    Ok(head)
+}
+
+/// Tries what a record would do, down to the fsync, and leaves nothing of it.
+fn probe(connection: &mut Connection, head: Head) -> rusqlite::Result<Head> {
+    let transaction = connection.transaction_with_behavior(TransactionBehavior::Immediate)?;
+    transaction.execute_batch("SAVEPOINT probe")?;
+    insert_entry(&transaction, head, &Encoded::probe())?;
+    transaction.execute_batch("ROLLBACK TO probe; RELEASE probe")?;
+    // Writes the first page, though nothing in it changes: without a page there would be no fsync.
+    schema::touch(&transaction)?;
     transaction.commit()?;
     Ok(head)
 }
@@ -349,22 +267,24 @@ fn insert_entries(
     entries: &[Encoded],
 ) -> rusqlite::Result<Result<Head, Problem>> {
     for entry in entries {
-        let number = head.number + 1;
-        let hash = link(&head.hash, number, entry.at, &entry.body);
-        let proposal = entry.proposal.as_ref().map(|id| &id.0);
-        transaction
-            .prepare_cached(
-                "INSERT INTO entries (number, at, kind, proposal, body, hash) VALUES (?1, ?2, ?3, ?4, ?5, ?6)",
-            )?
-            .execute((signed(number), entry.at.0, entry.kind, proposal, &entry.body, &hash.0[..]))?;
+        head = insert_entry(transaction, head, entry)?;
         if let Some(id) = &entry.proposal
-            && let Err(problem) = update_index(transaction, number, id, entry)?
+            && let Err(problem) = update_index(transaction, head.number, id, entry)?
         {
             return Ok(Err(problem));
         }
-        head = Head { number, hash };
     }
     Ok(Ok(head))
+}
+
+fn insert_entry(transaction: &Transaction<'_>, head: Head, entry: &Encoded) -> rusqlite::Result<Head> {
+    let number = head.number + 1;
+    let hash = link(&head.hash, number, entry.at, &entry.body);
+    let proposal = entry.proposal.as_ref().map(|id| &id.0);
+    transaction
+        .prepare_cached("INSERT INTO entries (number, at, kind, proposal, body, hash) VALUES (?1, ?2, ?3, ?4, ?5, ?6)")?
+        .execute((signed(number), entry.at.0, entry.kind, proposal, &entry.body, &hash.0[..]))?;
+    Ok(Head { number, hash })
 }
 
 fn update_index(

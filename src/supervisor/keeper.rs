@@ -22,8 +22,8 @@ use tokio::io::{AsyncWrite, AsyncWriteExt as _};
 use tokio::sync::mpsc;
 use tokio::time::{Instant, timeout, timeout_at};
 
-use super::meters::Meters;
 use super::message::Mailbox;
+use super::meters::Meters;
 use super::outputs::Outputs;
 use super::transcript::Transcript;
 use crate::engine::{ArmedSandbox, Engine, OutputStream};
@@ -258,8 +258,10 @@ impl Keeper {
         }
     }
 
-    async fn tell(&self, event: Event) {
-        self.tools.mailbox.event(event).await;
+    /// Tells what happened. Borrows nothing: the sandbox's streams must not be shared with another thread meanwhile.
+    fn tell(&self, event: Event) -> impl Future<Output = ()> + Send + use<> {
+        let mailbox = self.tools.mailbox.clone();
+        async move { mailbox.event(event).await }
     }
 }
 
@@ -301,7 +303,9 @@ impl Run {
             None => {}
             Some(Ok(Fence::Stdout { .. })) => self.stdout_ended = true,
             Some(Ok(Fence::Stderr(trailer))) => self.trailer = Some(trailer),
-            Some(Err(error)) => self.broken = Some(format!("init ended the run in words that are not understood: {error}")),
+            Some(Err(error)) => {
+                self.broken = Some(format!("init ended the run in words that are not understood: {error}"))
+            }
         }
         let filled = self.transcript.add(stream, held).await;
         self.transcript.add(stream, now).await || filled

@@ -4,11 +4,10 @@ use brig_core::id::{ProposalId, SandboxId};
 use brig_core::machine::{Answer, Choice, Event, Target};
 use brig_core::problem::{Code, Problem};
 use brig_core::proposal::{Agent, Draft, Operator};
+use bytes::Bytes;
 use tokio::sync::{broadcast, mpsc, oneshot, watch};
 
-use crate::api::wire::{
-    PoolRow, ProfileRow, ProposalDetail, ProposalRow, SandboxRow, Snapshot, Update, UsageRow,
-};
+use crate::api::wire::{PoolRow, ProfileRow, ProposalDetail, ProposalRow, Snapshot, UsageRow};
 use crate::engine::{EngineEvent, EngineInfo, Sighting};
 
 /// Messages that may wait for the state's task.
@@ -63,7 +62,7 @@ pub enum Request {
 #[derive(Debug)]
 pub enum Query {
     /// All of it, and all that changes from then on.
-    Watch(oneshot::Sender<(Snapshot, broadcast::Receiver<Update>)>),
+    Watch(oneshot::Sender<(Snapshot, broadcast::Receiver<Bytes>)>),
     /// All of it.
     Snapshot(oneshot::Sender<Snapshot>),
     /// One proposal, in full, if it is remembered.
@@ -76,8 +75,6 @@ pub enum Query {
     Pool(Option<String>, oneshot::Sender<Option<PoolRow>>),
     /// The profiles.
     Profiles(oneshot::Sender<Vec<ProfileRow>>),
-    /// The sandboxes.
-    Sandboxes(oneshot::Sender<Vec<SandboxRow>>),
 }
 
 /// Reaches the state's task. Cheap to clone.
@@ -96,6 +93,11 @@ impl Mailbox {
     /// Tells what happened. Waits while the task is behind.
     pub async fn event(&self, event: Event) {
         self.send(Message::Event(event)).await;
+    }
+
+    /// Tells what happened, from where nothing can wait.
+    pub fn event_soon(self, event: Event) {
+        tokio::spawn(async move { self.event(event).await });
     }
 
     /// Sends anything. Where the task has ended nobody is left to be told.

@@ -58,9 +58,8 @@ pub fn sandbox_row(state: &State, id: &SandboxId, sandbox: &Sandbox, usage: Opti
         state: sandbox.state,
         profile: sandbox.profile.clone(),
         proposal: sandbox.proposal.clone(),
-        command: proposal.map(|proposal| {
-            cut(&visible::command(proposal.envelope.steps.iter().map(|step| step.argv.as_slice())))
-        }),
+        command: proposal
+            .map(|proposal| cut(&visible::command(proposal.envelope.steps.iter().map(|step| step.argv.as_slice())))),
         since: sandbox.since.wall,
         deadline_at: proposal.and_then(|proposal| proposal.run.as_ref()).map(|run| run.deadline_at),
         killed_by: sandbox.killed_by.clone(),

@@ -182,6 +182,7 @@ impl State {
             Event::OutputFull { sandbox } => self.output_full(&sandbox),
             Event::Ended { sandbox, report } => self.ended(&sandbox, report, now),
             Event::Gone { sandbox } => self.gone(&sandbox, now),
+            Event::Died { engine_id } => self.died(&engine_id, now),
             Event::OutOfMemory { engine_id } => self.out_of_memory(&engine_id),
             Event::EngineUp => self.engine_up(),
             Event::EngineDown { problem } => self.engine_down(problem, now),

@@ -29,7 +29,9 @@ impl Address {
             "unix" => Err(wrong(format!("the socket in `{text}` is not an absolute path")).help(spelling)),
             "tcp" | "http" => {
                 let authority = rest.trim_end_matches('/');
-                let (host, port) = authority.rsplit_once(':').unwrap_or((authority, "2375"));
+                // In `[::1]` the colons are the host's.
+                let split = authority.rsplit_once(':').filter(|(_, port)| !port.contains(']'));
+                let (host, port) = split.unwrap_or((authority, "2375"));
                 if host.is_empty() || host.contains(['/', '@', '?', '#']) || port.parse::<u16>().is_err() {
                     return Err(wrong(format!("`{text}` is no host and port")).help(spelling));
                 }
@@ -62,6 +64,7 @@ mod tests {
         for text in ["unix:///var/run/docker.sock", "tcp://10.0.0.7:2375", "tcp://[::1]:2376"] {
             assert_eq!(Address::parse(text).map(|address| address.to_string()).as_deref(), Ok(text));
         }
+        assert_eq!(Address::parse("tcp://[::1]"), Ok(Address::Tcp("[::1]:2375".to_owned())));
         assert_eq!(Address::parse("tcp://box/"), Ok(Address::Tcp("box:2375".to_owned())));
     }
 

@@ -25,6 +25,16 @@ const ARMING: Duration = Duration::from_secs(10);
 
 /// See [`crate::engine::Engine::arm`]. Dropping the future at any point leaves nothing behind either.
 pub async fn arm(shared: &Arc<Shared>, id: &SandboxId, spec: Arc<SandboxSpec>) -> Result<ArmedSandbox, Problem> {
+    match Box::pin(make(shared, id, &spec)).await {
+        Err(problem) if init_volume::is_missing(&problem) => {
+            init_volume::forget(shared).await;
+            Box::pin(make(shared, id, &spec)).await
+        }
+        made => made,
+    }
+}
+
+async fn make(shared: &Arc<Shared>, id: &SandboxId, spec: &SandboxSpec) -> Result<ArmedSandbox, Problem> {
     let link = shared.link().await?;
     let facts = images::facts(shared, link, &spec.image.id).await?;
     let init_volume = init_volume::ensure(shared, link, &spec.image.id).await?;
@@ -36,7 +46,7 @@ pub async fn arm(shared: &Arc<Shared>, id: &SandboxId, spec: Arc<SandboxSpec>) -
         image_volumes: &facts.volumes,
         image_environment: &facts.environment,
     };
-    let body = create::request(id, &spec, &around)?;
+    let body = create::request(id, spec, &around)?;
 
     let name = format!("brig-{}-{id}", shared.settings.install);
     let leftover = Leftover::expected(link.clone(), name.clone());
@@ -49,12 +59,12 @@ pub async fn arm(shared: &Arc<Shared>, id: &SandboxId, spec: Arc<SandboxSpec>) -
             if failure.status.is_some() {
                 leftover.keep();
             }
-            return Err(failure.into());
+            return Err(if failure.is_gone() { images::removed(&spec.image.id) } else { failure.into() });
         }
     };
     let leftover = leftover.certain(created.id.clone());
 
-    match bring_up(shared, link, &spec, &created.id).await {
+    match bring_up(shared, link, spec, &created.id).await {
         Ok(armed) => {
             leftover.keep();
             Ok(armed)

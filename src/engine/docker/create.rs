@@ -1,6 +1,7 @@
 //! The create request of a sandbox: everything that makes it a cage is decided here, from the specification alone.
 
 use std::collections::HashMap;
+use std::path::Path;
 
 use bollard::models::{
     ContainerCreateBody, HealthConfig, HostConfig, HostConfigCgroupnsModeEnum, HostConfigLogConfig, Mount,
@@ -158,8 +159,8 @@ fn ulimits(cage: &Cage) -> Result<Vec<ResourcesUlimits>, Problem> {
         let key = format!("ulimits.{name}");
         Ok(ResourcesUlimits {
             name: Some(name.to_owned()),
-            soft: Some(number(&key, soft)?),
-            hard: Some(number(&key, hard)?),
+            soft: Some(limit(&key, soft)?),
+            hard: Some(limit(&key, hard)?),
         })
     };
     let mut all = Vec::with_capacity(cage.ulimits.len() + 1);
@@ -172,6 +173,11 @@ fn ulimits(cage: &Cage) -> Result<Vec<ResourcesUlimits>, Problem> {
     Ok(all)
 }
 
+/// The daemon spells "no limit" as -1.
+fn limit(key: &str, value: u64) -> Result<i64, Problem> {
+    if value == u64::MAX { Ok(-1) } else { number(key, value) }
+}
+
 /// `/tmp` and `/dev/shm`: a quarter of the scratch each, and at least a page.
 fn small(cage: &Cage) -> u64 {
     (cage.scratch_size / 4).max(4096)
@@ -181,16 +187,22 @@ fn scratch(cage: &Cage) -> Result<HashMap<String, String>, Problem> {
     let (uid, gid) = cage.user.split_once(':').ok_or_else(|| {
         Problem::new(Code::InvalidField, format!("`user` is `{}` and not of the form uid:gid", cage.user))
     })?;
+    let place = cage.working_dir.trim_end_matches('/');
+    let taken = ["/.brig", "/dev", "/proc", "/sys"];
+    if !place.starts_with('/') || taken.iter().any(|taken| Path::new(place).starts_with(taken)) {
+        let message = format!("`working_dir` cannot be `{}`", cage.working_dir);
+        return Err(Problem::new(Code::InvalidField, message).help("an absolute path of its own, such as /sandbox"));
+    }
     let exec = if cage.scratch_exec { "exec" } else { "noexec" };
-    let place = format!("rw,nosuid,nodev,{exec},size={},mode=0700,uid={uid},gid={gid}", cage.scratch_size.max(4096));
+    let scratch = format!("rw,nosuid,nodev,{exec},size={},mode=0700,uid={uid},gid={gid}", cage.scratch_size.max(4096));
     let temporary = format!("rw,nosuid,nodev,{exec},size={},mode=1777", small(cage));
-    Ok(HashMap::from([("/tmp".to_owned(), temporary), (cage.working_dir.clone(), place)]))
+    Ok(HashMap::from([("/tmp".to_owned(), temporary), (place.to_owned(), scratch)]))
 }
 
 /// Init's volume, and an empty read-only place over each volume that the image declares, which the daemon would
 /// otherwise make writable and as large as its disk.
 fn mounts(cage: &Cage, around: &Surroundings<'_>) -> Vec<Mount> {
-    let ours = ["/tmp", INIT_DIRECTORY, cage.working_dir.as_str()];
+    let ours = ["/tmp", INIT_DIRECTORY, cage.working_dir.trim_end_matches('/')];
     let init = Mount {
         typ: Some(MountType::VOLUME),
         source: Some(around.init_volume.to_owned()),
@@ -297,6 +309,15 @@ mod tests {
     }
 
     #[test]
+    fn the_scratch_cannot_hide_what_a_sandbox_needs() {
+        for working_dir in ["/", "", "here", "/proc", "/.brig/", "/dev/shm"] {
+            let cage = Cage { working_dir: working_dir.to_owned(), ..cage() };
+            assert_eq!(scratch(&cage).err().map(|problem| problem.code), Some(Code::InvalidField), "{working_dir}");
+        }
+        assert!(scratch(&Cage { working_dir: "/device".to_owned(), ..cage() }).is_ok());
+    }
+
+    #[test]
     fn swappiness_is_only_for_control_groups_that_have_it() {
         assert_eq!(made(cage(), 1).memory_swappiness, Some(0));
         assert_eq!(made(cage(), 2).memory_swappiness, None);
@@ -305,5 +326,6 @@ mod tests {
     #[test]
     fn numbers_that_the_daemon_cannot_hold_are_refused() {
         assert!(number("mem_limit", u64::MAX).is_err());
+        assert_eq!(limit("ulimits.nofile", u64::MAX), Ok(-1), "but a limit can be none");
     }
 }

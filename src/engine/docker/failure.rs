@@ -121,6 +121,9 @@ fn is_connection(error: &Error) -> bool {
 }
 
 fn io_error(error: &Error) -> Option<&io::Error> {
+    if let Error::IOError { err } = error {
+        return Some(err);
+    }
     let mut next: Option<&(dyn StdError + 'static)> = Some(error);
     while let Some(error) = next {
         if let Some(found) = error.downcast_ref::<io::Error>() {

@@ -63,8 +63,17 @@ pub async fn facts(shared: &Shared, link: &Link, id: &str) -> Result<Arc<ImageFa
     if let Some(known) = lock(&shared.images).get(id) {
         return Ok(Arc::clone(known));
     }
-    let image = Box::pin(link.call("look at the image", QUICK, link.docker.inspect_image(id))).await?;
-    Ok(remember(shared, id, image))
+    match Box::pin(link.call("look at the image", QUICK, link.docker.inspect_image(id))).await {
+        Ok(image) => Ok(remember(shared, id, image)),
+        Err(failure) if failure.is_gone() => Err(removed(id)),
+        Err(failure) => Err(failure.into()),
+    }
+}
+
+/// The image was there when it was resolved: a code of its own, as resolving it again is what helps.
+pub fn removed(id: &str) -> Problem {
+    Problem::new(Code::ImageUnavailable, format!("the image {id} was removed from the daemon"))
+        .help("it is pulled or made again when the profile's image is resolved again")
 }
 
 fn remember(shared: &Shared, id: &str, image: ImageInspect) -> Arc<ImageFacts> {

@@ -9,10 +9,12 @@ use std::collections::HashMap;
 use std::io::Read as _;
 use std::time::Duration;
 
-use bollard::models::{ContainerCreateBody, HostConfig, Mount, MountType, MountVolumeOptions, VolumeCreateRequest};
+use bollard::models::{
+    ContainerCreateBody, HostConfig, Mount, MountType, MountVolumeOptions, Volume, VolumeCreateRequest,
+};
 use bollard::query_parameters::{
-    CreateContainerOptionsBuilder, DownloadFromContainerOptionsBuilder, ListVolumesOptionsBuilder,
-    RemoveVolumeOptionsBuilder, UploadToContainerOptionsBuilder,
+    CreateContainerOptionsBuilder, DownloadFromContainerOptionsBuilder, ListVolumesOptionsBuilder, RemoveVolumeOptions,
+    UploadToContainerOptionsBuilder,
 };
 use brig_core::problem::{Code, Problem};
 use bytes::{Bytes, BytesMut};
@@ -30,17 +32,29 @@ const LOCK_AGE: Duration = Duration::from_secs(20);
 /// How often an upload is repeated that does not come out right.
 const ATTEMPTS: u32 = 3;
 
-/// Makes sure that the volume is there and holds init, once in an engine's life, and gives back its name. `image` is
-/// any image that the daemon has: a container cannot be created without one.
+/// Makes sure that the volume is there and holds init, and gives back its name. It is looked at once in an engine's
+/// life, unless [`forget`] says otherwise. `image` is any image that the daemon has: a container cannot be created
+/// without one.
 pub async fn ensure(shared: &Shared, link: &Link, image: &str) -> Result<String, Problem> {
     let name = name(&shared.settings);
-    let filling = || async {
+    let mut is_filled = shared.init_volume.lock().await;
+    if !*is_filled {
         Box::pin(fill(&shared.settings, link, image, &name)).await?;
         remove_all(&shared.settings, link, Some(&name)).await;
-        Ok::<(), Problem>(())
-    };
-    shared.init_volume.get_or_try_init(filling).await?;
+        *is_filled = true;
+    }
     Ok(name)
+}
+
+/// Whether a sandbox could not start because init was not there: somebody has removed the volume, which the daemon
+/// allows as long as no sandbox uses it, and then makes an empty one of the same name.
+pub fn is_missing(problem: &Problem) -> bool {
+    problem.code == Code::EngineRefused && problem.message.contains(INIT_PATH)
+}
+
+/// The volume has to be looked at again.
+pub async fn forget(shared: &Shared) {
+    *shared.init_volume.lock().await = false;
 }
 
 /// Removes every volume of this installation but `except`. Best effort: the daemon refuses those that are in use.
@@ -52,7 +66,7 @@ pub async fn remove_all(settings: &DockerSettings, link: &Link, except: Option<&
     let Ok(listed) = link.call("list volumes", QUICK, listing).await else { return };
     for volume in listed.volumes.unwrap_or_default() {
         if except != Some(volume.name.as_str()) {
-            let removing = link.docker.remove_volume(&volume.name, Some(RemoveVolumeOptionsBuilder::new().build()));
+            let removing = link.docker.remove_volume(&volume.name, None::<RemoveVolumeOptions>);
             let _ = link.call("remove an old volume", QUICK, removing).await;
         }
     }
@@ -65,13 +79,14 @@ fn name(settings: &DockerSettings) -> String {
 async fn fill(settings: &DockerSettings, link: &Link, image: &str, name: &str) -> Result<(), Problem> {
     let mut labels = owned_labels(settings);
     labels.insert(label::INIT.to_owned(), INIT_HASH.hex());
-    let volume = VolumeCreateRequest {
-        name: Some(name.to_owned()),
-        labels: Some(labels.clone()),
-        ..VolumeCreateRequest::default()
-    };
     // One that exists with this name is given back as it is.
-    link.call("create the volume for init", QUICK, link.docker.create_volume(volume)).await?;
+    let volume = create(link, name, &labels).await?;
+    if !volume.labels.contains_key(label::INIT) {
+        // The daemon made this one by itself. Without labels nobody would ever remove it.
+        let removing = link.docker.remove_volume(name, None::<RemoveVolumeOptions>);
+        let _ = link.call("remove a volume without labels", QUICK, removing).await;
+        create(link, name, &labels).await?;
+    }
 
     let helper = lock(link, name, || helper(image, name, labels.clone())).await?;
     for _ in 0..ATTEMPTS {
@@ -87,6 +102,15 @@ async fn fill(settings: &DockerSettings, link: &Link, image: &str, name: &str) -
     helper.clear().await;
     let message = format!("the volume {name} does not hold init after {ATTEMPTS} uploads");
     Err(Problem::new(Code::EngineProtocol, message).help("see whether the daemon's disk is full or broken"))
+}
+
+async fn create(link: &Link, name: &str, labels: &HashMap<String, String>) -> Result<Volume, Problem> {
+    let volume = VolumeCreateRequest {
+        name: Some(name.to_owned()),
+        labels: Some(labels.clone()),
+        ..VolumeCreateRequest::default()
+    };
+    Ok(link.call("create the volume for init", QUICK, link.docker.create_volume(volume)).await?)
 }
 
 /// A container that mounts the volume and never starts.

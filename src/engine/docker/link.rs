@@ -44,15 +44,12 @@ impl Link {
     }
 
     /// One call, bounded and explained. `what` completes "cannot …".
-    pub fn call<'a, T: 'a>(
+    pub fn call<'a, T: Send + 'a>(
         &'a self,
         what: &'a str,
         limit: Duration,
         call: impl Future<Output = Result<T, Error>> + Send + 'a,
-    ) -> impl Future<Output = Result<T, Failure>> + Send + 'a
-    where
-        T: Send,
-    {
+    ) -> impl Future<Output = Result<T, Failure>> + Send + 'a {
         failure::bounded(&self.address, what, limit, call)
     }
 

@@ -151,8 +151,11 @@ async fn readers_and_the_writer_do_not_wait_for_each_other() {
         async move {
             for seq in 0..300 {
                 journal.output(&id("r"), out(seq, "some output")).await.unwrap();
-                journal.record(at(started(1))).await.unwrap();
+                let name = format!("p{seq}");
+                journal.record(at(proposed(&name))).await.unwrap();
+                journal.record(at(decided(&name, VerdictKind::Expired))).await.unwrap();
             }
+            journal.record(vec![]).await.unwrap();
         }
     });
     let reader = Reader::open(&home.path).unwrap();
@@ -165,7 +168,7 @@ async fn readers_and_the_writer_do_not_wait_for_each_other() {
         seen = chunks;
     }
     writing.await.unwrap();
-    assert_eq!(reader.verify().await.unwrap().entries, 301);
+    assert_eq!(reader.verify().await.unwrap().entries, 601);
     assert_eq!(reader.output_of(&id("r"), 0, usize::MAX).await.unwrap().len(), 300);
 }
 

@@ -135,10 +135,26 @@ async fn output_that_failed_is_tried_again_by_itself() {
     journal.output(&id("r"), out(0, "kept")).await.unwrap();
     journal.record(vec![]).await.unwrap_err();
     mend(&home);
-    let mut health = journal.inner.health.clone();
+    let mut health = journal.health();
     let healed = tokio::time::timeout(std::time::Duration::from_secs(10), health.wait_for(Option::is_none)).await;
     healed.expect("the journal heals without being asked").unwrap();
     assert_eq!(home.count("SELECT count(*) FROM output"), 1);
+}
+
+#[tokio::test]
+async fn an_idle_journal_heals_by_itself_and_not_before_it_can_write() {
+    let home = Home::new();
+    let journal = home.journal();
+    break_table(&home, "entries");
+    journal.record(at(started(1))).await.unwrap_err();
+    journal.record(vec![]).await.unwrap_err();
+    mend(&home);
+    let mut health = journal.health();
+    let healed = tokio::time::timeout(std::time::Duration::from_secs(10), health.wait_for(Option::is_none)).await;
+    healed.expect("the journal heals without being asked").unwrap();
+    assert_eq!(home.count("SELECT count(*) FROM entries"), 0, "nothing is left of the probe");
+    journal.record(at(started(1))).await.unwrap();
+    assert_eq!(journal.reader().verify().await.unwrap().fault, None);
 }
 
 #[tokio::test]
@@ -216,7 +232,7 @@ async fn a_full_queue_that_cannot_be_committed_is_an_error_and_no_hang() {
     };
     assert_eq!(problem.code, Code::JournalFailed);
     mend(&home);
-    let mut health = journal.inner.health.clone();
+    let mut health = journal.health();
     health.wait_for(Option::is_none).await.unwrap();
     journal.output(&id("r"), out(taken, &chunk)).await.unwrap();
     journal.record(vec![]).await.unwrap();
@@ -264,4 +280,15 @@ async fn closing_commits_what_is_queued_and_other_handles_are_told() {
     assert_eq!(other_handle.record(at(started(1))).await.unwrap_err().code, Code::JournalFailed);
     assert_eq!(other_handle.output(&id("r"), out(1, "x")).await.unwrap_err().code, Code::JournalFailed);
     other_handle.close().await;
+}
+
+#[test]
+fn a_probe_reaches_the_disk() {
+    let home = Home::new();
+    let writer = super::super::schema::open_for_writing(&home.path).unwrap();
+    let other = home.other();
+    let version = || other.query_row("PRAGMA data_version", [], |row| row.get::<_, i64>(0)).unwrap();
+    let before = version();
+    super::super::schema::touch(&writer).unwrap();
+    assert_ne!(version(), before, "a page was written, though nothing in it is new");
 }

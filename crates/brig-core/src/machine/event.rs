@@ -125,6 +125,11 @@ pub enum Event {
         /// Which.
         sandbox: SandboxId,
     },
+    /// The engine says that a sandbox has ended. If memory was the reason it has said so before.
+    Died {
+        /// Which, as the engine names it.
+        engine_id: String,
+    },
     /// The kernel killed something for want of memory.
     OutOfMemory {
         /// In which sandbox, as the engine names it.

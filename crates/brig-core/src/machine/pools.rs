@@ -39,6 +39,8 @@ pub struct Sandbox {
     pub(super) output_full: bool,
     pub(super) past_deadline: bool,
     pub(super) out_of_memory: bool,
+    /// The engine has said that it ended.
+    pub(super) died: bool,
     /// A report without a word of init's, held back until the engine had its chance to say why.
     pub(super) last_report: Option<RunReport>,
     /// It was gone while its report was held back.
@@ -373,6 +375,8 @@ impl State {
     pub(super) fn image_progress(&mut self, name: &str, request: u64, line: String) {
         if let Some(pool) = self.pools.get_mut(name)
             && pool.image.request == request
+            // A line can come late, when it is over already.
+            && pool.image.progress.is_some()
         {
             pool.image.progress = Some(line);
             self.changes.pools.insert(name.to_owned());
@@ -618,6 +622,7 @@ impl State {
             output_full: false,
             past_deadline: false,
             out_of_memory: false,
+            died: false,
             last_report: None,
             gone: false,
         };

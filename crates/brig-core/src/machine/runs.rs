@@ -80,6 +80,15 @@ impl State {
         }
     }
 
+    /// The engine has nothing more to say of it: a run that ended without a word need not wait for that.
+    pub(super) fn died(&mut self, engine_id: &str, now: Now) {
+        let Some(id) = self.by_engine_id.get(engine_id).cloned() else { return };
+        if let Some(it) = self.sandboxes.get_mut(&id) {
+            it.died = true;
+        }
+        self.conclude_lost(&id, now);
+    }
+
     /// An operator wants something dead.
     pub(super) fn kill(&mut self, target: &Target, operator: &Operator, now: Now) -> Result<(), Problem> {
         match target {
@@ -144,7 +153,7 @@ impl State {
 
     pub(super) fn ended(&mut self, sandbox: &SandboxId, report: RunReport, now: Now) {
         let Some(it) = self.sandboxes.get_mut(sandbox) else { return };
-        let explained = it.killed_by.is_some() || it.output_full || it.past_deadline || it.out_of_memory;
+        let explained = it.killed_by.is_some() || it.output_full || it.past_deadline || it.out_of_memory || it.died;
         if matches!(report.outcome, Outcome::Lost(_)) && !explained {
             it.last_report = Some(report);
             self.wake_at(now.mono.plus(LAST_WORDS_MS), Timer::Conclude(sandbox.clone()));

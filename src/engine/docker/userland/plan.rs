@@ -23,7 +23,7 @@ const PROGRAMS: &[&str] = &[
     "ps", "pwd", "readlink", "realpath", "rev", "rm", "rmdir", "sed", "seq", "setsid", "sh", "sha1sum", "sha256sum",
     "sha512sum", "shuf", "sleep", "sort", "split", "stat", "stdbuf", "stty", "sum", "sync", "tac", "tail", "tar",
     "tee", "test", "timeout", "touch", "tr", "true", "truncate", "tsort", "tty", "uname", "unexpand", "uniq", "unlink",
-    "uptime", "vi", "wc", "which", "who", "whoami", "xargs", "xxd", "xz", "yes", "zcat",
+    "uptime", "wc", "which", "who", "whoami", "xargs", "xxd", "xz", "yes", "zcat",
 ];
 
 /// Where a system keeps its own programs. Not PATH: what a user has put in front of these is not the system's.
@@ -67,10 +67,11 @@ impl Plan {
         Ok(plan)
     }
 
-    /// A hash over every path with its mode, size, time and kind: the same files give the same.
+    /// A hash over every path with its mode, size, time and kind: the same files give the same. Compiled modules are not
+    /// in it: they come and go as somebody uses python, and mean the same as their sources.
     pub fn hash(&self) -> Hash {
         let mut out = Encoder::new(b"brig-userland-1");
-        for (path, (mode, item)) in &self.items {
+        for (path, (mode, item)) in self.items.iter().filter(|(path, _)| !python::is_compiled(path)) {
             out.text(path).u64(u64::from(*mode));
             match item {
                 Item::Directory => out.text("directory"),
@@ -100,7 +101,8 @@ impl Plan {
 
     /// Puts a symbolic link at `path`.
     pub fn link(&mut self, path: &str, target: &str) {
-        self.items.insert(path.to_owned(), (0o777, Item::Link(target.to_owned())));
+        let item = Item::Link(target.to_owned());
+        self.items.entry(path.to_owned()).or_insert((0o777, item));
     }
 
     fn skeleton(&mut self) {
@@ -148,12 +150,19 @@ impl Plan {
         let found = parse_ldd(&String::from_utf8_lossy(&output.stdout));
         let c_library = found.iter().find(|path| path.contains("/libc.so.") || path.contains("/libc.musl-"));
         let beside = c_library.and_then(|path| path.rsplit_once('/')).map_or("/lib", |(directory, _)| directory);
+        // On a system where /lib is /usr/lib, a library can be named in two ways.
+        let mut copied: HashMap<PathBuf, String> = HashMap::new();
         for path in &found {
             let name = path.rsplit('/').next().unwrap_or(path);
-            if LIBRARIES.iter().any(|directory| path.starts_with(directory)) {
-                self.copy(path, Path::new(path));
-            } else {
-                self.copy(&format!("{beside}/{name}"), Path::new(path));
+            let is_found = LIBRARIES.iter().any(|directory| path.starts_with(directory));
+            let place = if is_found { path.clone() } else { format!("{beside}/{name}") };
+            let source = fs::canonicalize(path)?;
+            match copied.get(&source) {
+                Some(first) => self.link(place.trim_start_matches('/'), first),
+                None => {
+                    self.copy(&place, &source);
+                    copied.insert(source, place);
+                }
             }
         }
         Ok(())

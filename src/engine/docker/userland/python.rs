@@ -89,7 +89,15 @@ fn tree(plan: &mut Plan, path: &str, source: &Path, binaries: &mut Vec<PathBuf>)
 fn is_wanted(name: &str) -> bool {
     let is_test = name.starts_with("_test") || name.starts_with("_xxtestfuzz") || name.starts_with("_ctypes_test");
     let is_for_building = name.starts_with("config-") || name.ends_with(".a") || name.ends_with(".exe");
-    !LEFT_OUT.contains(&name) && !is_test && !is_for_building && !name.starts_with("_tkinter")
+    // Those of `-O`, which nobody uses.
+    let is_optimized = name.contains(".opt-");
+    !LEFT_OUT.contains(&name) && !is_test && !is_for_building && !is_optimized && !name.starts_with("_tkinter")
+}
+
+/// Whether this is a compiled module. The image has them, as a read-only system cannot keep new ones, and compiling
+/// anew at each start takes longer than most programs run.
+pub fn is_compiled(path: &str) -> bool {
+    path.contains("/__pycache__")
 }
 
 #[cfg(test)]
@@ -98,9 +106,14 @@ mod tests {
 
     #[test]
     fn what_is_not_needed_at_run_time_is_left_out() {
-        for name in
-            ["test", "__pycache__", "site-packages", "config-3.13-x86_64-linux-gnu", "libpython.a", "_tkinter.so"]
-        {
+        for name in [
+            "test",
+            "os.cpython-313.opt-1.pyc",
+            "site-packages",
+            "config-3.13-x86_64-linux-gnu",
+            "libpython.a",
+            "_tkinter.so",
+        ] {
             assert!(!is_wanted(name), "{name}");
         }
         for name in ["os.py", "asyncio", "lib-dynload", "_sqlite3.cpython-313-x86_64-linux-gnu.so", "unittest"] {
