@@ -1,5 +1,6 @@
 //! The brig library: everything that the `brig` binary is made of.
 pub mod api;
+pub mod cli;
 pub mod config;
 pub mod engine;
 pub mod journal;

@@ -7,8 +7,10 @@
     reason = "a test may stop at the first thing that is wrong"
 )]
 
+mod cli;
 mod docker_engine;
 mod support {
     pub mod docker;
+    pub mod fake;
     pub mod fake_daemon;
 }
