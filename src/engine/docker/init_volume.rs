@@ -144,7 +144,7 @@ async fn lock(link: &Link, name: &str, body: impl Fn() -> ContainerCreateBody) -
         let options = CreateContainerOptionsBuilder::new().name(name).build();
         let creating = link.docker.create_container(Some(options), body());
         match Box::pin(link.call("create a container to fill the volume for init", SLOW, creating)).await {
-            Ok(created) => return Ok(leftover.certain(created.id)),
+            Ok(created) => return Ok(leftover.created(created.id)),
             Err(failure) if failure.is_conflict() => leftover.keep(),
             Err(failure) => {
                 if failure.status.is_some() {
