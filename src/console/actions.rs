@@ -201,7 +201,7 @@ fn approve(state: &mut State, out: &mut Vec<Command>) {
                 return state.say(Tone::Hint, format!("look at it to its end first: {below} below"));
             }
             if !review.is_armed(state.now.mono) {
-                return;
+                return state.say(Tone::Hint, "its end has just appeared: look again");
             }
             detail.row.digest
         }

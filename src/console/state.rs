@@ -315,6 +315,38 @@ impl State {
         self.proposal(id).filter(|row| has_run(row))
     }
 
+    /// Milliseconds until time alone makes the screen another one; nothing if it never does.
+    #[must_use]
+    pub fn changes_in(&self) -> Option<u64> {
+        let until = |moment: Mono| moment.since(self.now.mono).max(1);
+        let arming = self.seen.values().map(|seen| seen.since.plus(ARMING_MS)).filter(|armed| *armed > self.now.mono);
+        let arming = arming.map(until).min();
+        let notice = self.notice.as_ref().map(|notice| until(notice.until));
+        let second = 1000 - u64::try_from(self.now.wall.0.rem_euclid(1000)).unwrap_or(0);
+        let clock = if self.shows_seconds() {
+            Some(second)
+        } else {
+            // Ages in minutes and hours.
+            (!self.proposals.is_empty()).then_some(30_000)
+        };
+        [arming, notice, clock].into_iter().flatten().min()
+    }
+
+    /// Whether something on the screen counts seconds.
+    fn shows_seconds(&self) -> bool {
+        let troubled = self.supervisor.as_ref().is_some_and(|row| {
+            row.engine_problem.is_some() || row.journal_problem.is_some() || row.config_problem.is_some()
+        });
+        let recent = |moment: Wall| self.now.wall.0 - moment.0 < 60_000;
+        let shown = self.proposals.iter().skip(self.queue_list.top).take(self.height_of(Pane::Queue));
+        troubled
+            || matches!(self.link, Link::Lost { .. })
+            || shown.into_iter().any(|row| !row.status.is_final() || recent(ended_at(row)))
+            || self.sandboxes.iter().any(|row| row.deadline_at.is_some())
+            || matches!(&self.subject, Subject::Pool(_) | Subject::Sandbox(_))
+            || self.review.is_some()
+    }
+
     /// Says something to the user.
     pub fn say(&mut self, tone: Tone, text: impl Into<String>) {
         let seconds = if tone == Tone::Bad { 10 } else { 5 };

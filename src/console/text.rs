@@ -103,7 +103,7 @@ pub fn age(ms: i64) -> String {
 /// How much time is left, in at most 5 columns: `0:07`, `14:52`, `2h05m`, `3d`. Rounded up, so that 0:00 is over.
 #[must_use]
 pub fn left(ms: i64) -> String {
-    match ms.max(0).div_ceil(1000) {
+    match (ms.max(0) + 999) / 1000 {
         s @ 0..6000 => format!("{}:{:02}", s / 60, s % 60),
         s @ 6000..36_000 => format!("{}h{:02}m", s / 3600, s / 60 % 60),
         s @ 36_000..172_800 => format!("{}h", s / 3600),
