@@ -278,15 +278,30 @@ fn write(state: &mut State, event: KeyEvent) {
     }
 }
 
-fn kill(state: &mut State, out: &mut Vec<Command>) {
-    let target = if state.review.is_none() && state.focus == Pane::Sandboxes {
+/// Whether there is something at the moment that this action is for. The footer shows no others.
+#[must_use]
+pub fn is_possible(state: &State, action: Action) -> bool {
+    match action {
+        Action::Approve | Action::Reject => to_decide(state).is_ok(),
+        Action::Kill => to_kill(state).is_some(),
+        Action::Open => selected(state).is_some(),
+        Action::NextQuestion => state.waiting() > 0,
+        _ => true,
+    }
+}
+
+fn to_kill(state: &State) -> Option<Target> {
+    if state.review.is_none() && state.focus == Pane::Sandboxes {
         let sandbox = state.sandbox_list.cursor.as_ref().and_then(|id| state.sandbox(id));
         sandbox.filter(|row| row.state != SandboxState::Creating).map(|row| Target::Sandbox(row.id.clone()))
     } else {
         let row = selected(state).filter(|row| matches!(row.status, Status::Running | Status::Approved));
         row.map(|row| Target::Run(row.id.clone()))
-    };
-    match target {
+    }
+}
+
+fn kill(state: &mut State, out: &mut Vec<Command>) {
+    match to_kill(state) {
         Some(target) => out.push(Command::Kill(target)),
         None => state.say(Tone::Hint, "nothing that runs is selected"),
     }

@@ -9,7 +9,7 @@ use brig_core::id::{ProposalId, SandboxId};
 use brig_core::problem::{Code, Problem};
 use brig_core::profile::{Cage, Hash, ImageSource, Network};
 use brig_core::proposal::{
-    Agent, Decider, Effect, EndKind, OutputSummary, RunEnd, RunUsage, Ruling, Status, Verdict, VerdictKind,
+    Agent, Decider, Effect, EndKind, OutputSummary, Ruling, RunEnd, RunUsage, Status, Verdict, VerdictKind,
 };
 use brig_core::time::{Mono, Now, Wall};
 use crossterm::event::{KeyCode, KeyEvent, KeyModifiers};
@@ -45,7 +45,11 @@ pub fn proposal(id: &str, agent: &str, command: &str, reason: &str) -> ProposalR
         command_is_all: true,
         reason: reason.into(),
         agent: Agent { name: agent.into(), uid: 1001, pid: Some(4711), is_operator_user: false },
-        ruling: Ruling { effect: Effect::Ask, rule: "profile shell".into(), why: "the profile's approval.mode is ask".into() },
+        ruling: Ruling {
+            effect: Effect::Ask,
+            rule: "profile shell".into(),
+            why: "the profile's approval.mode is ask".into(),
+        },
         returned: None,
         received_at: ago(30),
         expires_at: ago(30 - 900),
@@ -56,10 +60,22 @@ pub fn proposal(id: &str, agent: &str, command: &str, reason: &str) -> ProposalR
 }
 
 pub fn running(row: ProposalRow, sandbox: &str, started: i64) -> ProposalRow {
-    let run = RunRow { sandbox: SandboxId(sandbox.into()), cold: false, started_at: ago(started), deadline_at: ago(started - 60) };
+    let run = RunRow {
+        sandbox: SandboxId(sandbox.into()),
+        cold: false,
+        started_at: ago(started),
+        deadline_at: ago(started - 60),
+    };
     let by = Decider::Operator { name: "anna".into(), uid: 1000 };
-    let verdict = Verdict { kind: VerdictKind::Approved, by, reason: String::new(), digest: row.digest, at: ago(started) };
-    ProposalRow { status: Status::Running, verdict: Some(verdict), run: Some(run), received_at: ago(started + 9), ..row }
+    let verdict =
+        Verdict { kind: VerdictKind::Approved, by, reason: String::new(), digest: row.digest, at: ago(started) };
+    ProposalRow {
+        status: Status::Running,
+        verdict: Some(verdict),
+        run: Some(run),
+        received_at: ago(started + 9),
+        ..row
+    }
 }
 
 pub fn finished(row: ProposalRow, kind: EndKind, exit_code: Option<i32>, seconds: i64) -> ProposalRow {
@@ -159,7 +175,11 @@ pub fn supervisor() -> SupervisorRow {
 
 /// An afternoon: questions, runs, what is over, pools that are well and one that is not.
 pub fn story() -> Snapshot {
-    let at = |row: ProposalRow, seconds: i64| ProposalRow { received_at: ago(seconds), expires_at: ago(seconds - 900), ..row };
+    let at = |row: ProposalRow, seconds: i64| ProposalRow {
+        received_at: ago(seconds),
+        expires_at: ago(seconds - 900),
+        ..row
+    };
     let python = |row: ProposalRow| ProposalRow { profile: "python".into(), ..row };
     let copy = running(
         proposal("9vq2m0ke", "claude", "tar -C /data -xf backup.tar", "unpack the backup to compare it"),
@@ -197,13 +217,45 @@ pub fn story() -> Snapshot {
         supervisor: supervisor(),
         proposals: vec![
             at(proposal("k3f9a1bc", "claude", "ls -la /", "look around"), 42),
-            at(proposal("5d0rj7tz", "langchain", "git -C /sandbox log --oneline -20", "find the commit that broke the build"), 31),
-            at(python(proposal("w8n4c2xe", "autogen", "python3 -c 'import shutil; shutil.rmtree(\"/sandbox/build\", ignore_errors=True)'", "clean the build folder before building anew")), 8),
-            at(ProposalRow { command_is_all: false, ..proposal("b6y3q9ha", "claude", "sh deploy.sh", "run the script that comes with it") }, 2),
+            at(
+                proposal(
+                    "5d0rj7tz",
+                    "langchain",
+                    "git -C /sandbox log --oneline -20",
+                    "find the commit that broke the build",
+                ),
+                31,
+            ),
+            at(
+                python(proposal(
+                    "w8n4c2xe",
+                    "autogen",
+                    "python3 -c 'import shutil; shutil.rmtree(\"/sandbox/build\", ignore_errors=True)'",
+                    "clean the build folder before building anew",
+                )),
+                8,
+            ),
+            at(
+                ProposalRow {
+                    command_is_all: false,
+                    ..proposal("b6y3q9ha", "claude", "sh deploy.sh", "run the script that comes with it")
+                },
+                2,
+            ),
             copy.clone(),
             train.clone(),
-            finished(proposal("c4m8z1vd", "claude", "cat /etc/os-release", "which system is this"), EndKind::Exited, Some(0), 61),
-            finished(proposal("r0t5k2nf", "langchain", "make -C /sandbox test", "see whether the tests pass"), EndKind::Exited, Some(2), 140),
+            finished(
+                proposal("c4m8z1vd", "claude", "cat /etc/os-release", "which system is this"),
+                EndKind::Exited,
+                Some(0),
+                61,
+            ),
+            finished(
+                proposal("r0t5k2nf", "langchain", "make -C /sandbox test", "see whether the tests pass"),
+                EndKind::Exited,
+                Some(2),
+                140,
+            ),
             finished(proposal("e7p1x6gs", "autogen", "yes", "measure the pipe"), EndKind::Killed, None, 215),
             rejected,
         ],

@@ -46,7 +46,7 @@ impl Layout {
         let part = |whole: u16, percent: u16| u16::try_from(u32::from(whole) * u32::from(percent) / 100).unwrap_or(0);
         let (queue, sandboxes, pools, output);
         if width >= WIDE {
-            let (left, right) = split_columns(body, part(body.width, 58));
+            let (left, right) = split_columns(body, part(body.width, 55));
             (queue, output) = split_rows(left, part(left.height, 42));
             (sandboxes, pools) = split_rows(right, part(right.height, 62));
         } else {
@@ -73,12 +73,7 @@ fn split_columns(area: Rect, width: u16) -> (Rect, Rect) {
 /// What is inside of a pane's frame.
 #[must_use]
 pub fn inner(pane: Rect) -> Rect {
-    Rect {
-        x: pane.x + 1,
-        y: pane.y + 1,
-        width: pane.width.saturating_sub(2),
-        height: pane.height.saturating_sub(2),
-    }
+    Rect { x: pane.x + 1, y: pane.y + 1, width: pane.width.saturating_sub(2), height: pane.height.saturating_sub(2) }
 }
 
 /// The rows of a list inside of its frame, and whether the names of its columns are above them.
@@ -116,6 +111,12 @@ impl Columns {
         let column = Column { x: self.next, width: width.min(self.left()) };
         self.next += width + u16::from(width > 0);
         column
+    }
+
+    /// Leaves some columns blank.
+    pub fn skip(&mut self, width: u16) -> &mut Self {
+        self.next += width;
+        self
     }
 
     /// What is left of the row.

@@ -54,7 +54,7 @@ impl Output {
     /// Moves by lines; at the end it follows again.
     pub fn scroll(&mut self, by: i64, height: usize) {
         let to = self.first_line(height).saturating_add_signed(by).max(self.ring.start());
-        self.top = (to + (height as u64) < self.ring.end()).then_some(to);
+        self.top = (to.saturating_add(height as u64) < self.ring.end()).then_some(to);
     }
 }
 

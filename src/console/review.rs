@@ -183,14 +183,17 @@ fn steps(detail: &ProposalDetail, out: &mut Writer) {
         });
         out.content(&quoted_command(&step.argv));
         out.words(Kind::Note, &format!("in {}", visible::line(&step.cwd.0)));
+        if !step.env.is_empty() {
+            out.words(Kind::Note, "with the variables");
+        }
         for (name, value) in &step.env {
             let pair = [name.0.as_slice(), b"=", &visible::quoted(&value.0)].concat();
-            out.words(Kind::Note, "with the variable");
             out.content(&pair);
         }
     }
     if count > 1 {
-        let rule = if detail.keep_going { "goes on after a step that fails" } else { "stops at the first step that fails" };
+        let rule =
+            if detail.keep_going { "goes on after a step that fails" } else { "stops at the first step that fails" };
         out.words(Kind::Note, &format!("It {rule}."));
     }
 }
@@ -248,8 +251,9 @@ fn facts(detail: &ProposalDetail, out: &mut Writer) {
 
 /// The cage as a sentence.
 fn reach(detail: &ProposalDetail) -> String {
-    let Cage { image, user, memory, milli_cpus, pids, network, runtime, scratch_size, scratch_exec, working_dir, .. } =
-        &detail.cage;
+    let Cage {
+        image, user, memory, milli_cpus, pids, network, runtime, scratch_size, scratch_exec, working_dir, ..
+    } = &detail.cage;
     let network = match network {
         Network::None => "without network",
     };

@@ -391,14 +391,15 @@ impl State {
     }
 
     fn settle_subject(&mut self) {
-        let subject = match self.focus {
-            Pane::Queue => self.queue_list.cursor.clone().map(Subject::Proposal),
-            Pane::Sandboxes => self.sandbox_list.cursor.as_ref().and_then(|id| self.sandbox(id)).map(|row| {
-                row.proposal.clone().map_or_else(|| Subject::Sandbox(row.id.clone()), Subject::Proposal)
-            }),
-            Pane::Pools => self.pool_list.cursor.clone().map(Subject::Pool),
-            Pane::Output => None,
-        };
+        let subject =
+            match self.focus {
+                Pane::Queue => self.queue_list.cursor.clone().map(Subject::Proposal),
+                Pane::Sandboxes => self.sandbox_list.cursor.as_ref().and_then(|id| self.sandbox(id)).map(|row| {
+                    row.proposal.clone().map_or_else(|| Subject::Sandbox(row.id.clone()), Subject::Proposal)
+                }),
+                Pane::Pools => self.pool_list.cursor.clone().map(Subject::Pool),
+                Pane::Output => None,
+            };
         // Where nothing is selected, what was looked at stays.
         if let Some(subject) = subject {
             self.subject = subject;

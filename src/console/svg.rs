@@ -24,7 +24,8 @@ struct Look {
 /// Draws it. `fg` and `bg` stand for what a terminal would choose itself.
 pub fn render(buffer: &Buffer, fg: &str, bg: &str) -> String {
     let area = buffer.area;
-    let (width, height) = (f32::from(area.width) * CELL.0 + 2.0 * MARGIN, f32::from(area.height) * CELL.1 + 2.0 * MARGIN);
+    let (width, height) =
+        (f32::from(area.width) * CELL.0 + 2.0 * MARGIN, f32::from(area.height) * CELL.1 + 2.0 * MARGIN);
     let base = look(&buffer[(area.x, area.y)], fg, bg);
     let mut out = format!(
         "<svg xmlns=\"http://www.w3.org/2000/svg\" viewBox=\"0 0 {width:.1} {height:.1}\" width=\"{width:.1}\" \
@@ -68,7 +69,12 @@ fn draw_run(out: &mut String, (x, y): (u16, u16), columns: u16, look: &Look, tex
     let length = f32::from(columns) * CELL.0;
     if look.bg != around {
         let (bg, height) = (&look.bg, CELL.1);
-        let _ = writeln!(out, r#"<rect x="{left:.1}" y="{top:.1}" width="{length:.1}" height="{height:.1}" fill="{bg}"/>"#);
+        let _ =
+            writeln!(out, r#"<rect x="{left:.1}" y="{top:.1}" width="{length:.1}" height="{height:.1}" fill="{bg}"/>"#);
+    }
+    if let Some(shape) = shape(text, left, top) {
+        let _ = writeln!(out, r#"<path d="{shape}" stroke="{}" fill="none"{}/>"#, look.fg, opacity(look));
+        return;
     }
     let underlined = look.modifiers.contains(Modifier::UNDERLINED);
     if text.trim().is_empty() && !underlined {
@@ -79,12 +85,12 @@ fn draw_run(out: &mut String, (x, y): (u16, u16), columns: u16, look: &Look, tex
         (Modifier::BOLD, r#" font-weight="bold""#),
         (Modifier::ITALIC, r#" font-style="italic""#),
         (Modifier::UNDERLINED, r#" text-decoration="underline""#),
-        (Modifier::DIM, r#" opacity="0.6""#),
     ] {
         if look.modifiers.contains(modifier) {
             style.push_str(attribute);
         }
     }
+    style.push_str(opacity(look));
     let fg = &look.fg;
     let baseline = top + CELL.1 * 0.74;
     let _ = writeln!(
@@ -92,6 +98,28 @@ fn draw_run(out: &mut String, (x, y): (u16, u16), columns: u16, look: &Look, tex
         r#"<text x="{left:.1}" y="{baseline:.1}" textLength="{length:.1}" lengthAdjust="spacingAndGlyphs" xml:space="preserve" fill="{fg}"{style}>{}</text>"#,
         escape(text)
     );
+}
+
+fn opacity(look: &Look) -> &'static str {
+    if look.modifiers.contains(Modifier::DIM) { r#" opacity="0.6""# } else { "" }
+}
+
+/// Frames as lines, as the glyphs of fonts leave gaps between cells.
+fn shape(text: &str, left: f32, top: f32) -> Option<String> {
+    let (middle, right) = (left + CELL.0 / 2.0, left + CELL.0);
+    let (center, bottom) = (top + CELL.1 / 2.0, top + CELL.1);
+    // Corners are rounded by half a cell's width.
+    let (above, below) = (center - CELL.0 / 2.0, center + CELL.0 / 2.0);
+    Some(match text {
+        "─" => format!("M{left:.1} {center:.1}H{right:.1}"),
+        "│" => format!("M{middle:.1} {top:.1}V{bottom:.1}"),
+        "┆" => format!("M{middle:.1} {top:.1}v5m0 3v4m0 3v3"),
+        "╭" => format!("M{right:.1} {center:.1}Q{middle:.1} {center:.1} {middle:.1} {below:.1}V{bottom:.1}"),
+        "╮" => format!("M{left:.1} {center:.1}Q{middle:.1} {center:.1} {middle:.1} {below:.1}V{bottom:.1}"),
+        "╰" => format!("M{middle:.1} {top:.1}V{above:.1}Q{middle:.1} {center:.1} {right:.1} {center:.1}"),
+        "╯" => format!("M{middle:.1} {top:.1}V{above:.1}Q{middle:.1} {center:.1} {left:.1} {center:.1}"),
+        _ => return None,
+    })
 }
 
 fn escape(text: &str) -> String {

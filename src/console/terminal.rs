@@ -37,9 +37,9 @@ impl Guard {
         }
         give_back_on_panic();
         TAKEN.store(true, Ordering::SeqCst);
-        Self::set_up().inspect_err(|_| give_back()).map_err(|error| {
-            Problem::new(Code::LocalIo, format!("the terminal cannot be used: {error}")).into()
-        })
+        Self::set_up()
+            .inspect_err(|_| give_back())
+            .map_err(|error| Problem::new(Code::LocalIo, format!("the terminal cannot be used: {error}")).into())
     }
 
     fn set_up() -> io::Result<Self> {

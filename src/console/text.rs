@@ -198,9 +198,10 @@ mod tests {
         assert_eq!([left(-1), left(6_500), left(891_000), left(7_500_000)], ["0:00", "0:07", "14:51", "2h05m"]);
         assert_eq!([bytes(0), bytes(1023), bytes(1229), bytes(64 << 20)], ["0B", "1023B", "1.2K", "64M"]);
         assert_eq!([bytes_long(1), bytes_long(12), bytes_long(16 << 20)], ["1 byte", "12 bytes", "16 MiB"]);
-        assert_eq!([duration(340), duration(2_450), duration(10_000), duration(900_000)], [
-            "340 ms", "2.4 s", "10 s", "15 min"
-        ]);
+        assert_eq!(
+            [duration(340), duration(2_450), duration(10_000), duration(900_000)],
+            ["340 ms", "2.4 s", "10 s", "15 min"]
+        );
         for shift in 0..63 {
             let ms = 1_i64 << shift;
             assert!(age(ms).len() <= 4 && left(ms).len() <= 5 && bytes(ms.unsigned_abs()).len() <= 8, "{ms}");

@@ -132,11 +132,9 @@ impl Theme {
         match color {
             ColorChoice::None => Self::monochrome(),
             ColorChoice::True => self,
-            ColorChoice::Indexed => self.map(|style| Style {
-                fg: style.fg.map(indexed),
-                bg: style.bg.map(indexed),
-                ..style
-            }),
+            ColorChoice::Indexed => {
+                self.map(|style| Style { fg: style.fg.map(indexed), bg: style.bg.map(indexed), ..style })
+            }
         }
     }
 

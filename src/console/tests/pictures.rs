@@ -80,7 +80,8 @@ fn pictures_to_look_at() {
             harness.wait(6000);
             save(&harness, "review");
             harness.press(KeyCode::Esc);
-            let problem = brig_core::problem::Problem::new(brig_core::problem::Code::NoSupervisor, "it has ended the connection");
+            let problem =
+                brig_core::problem::Problem::new(brig_core::problem::Code::NoSupervisor, "it has ended the connection");
             harness.send(Msg::Lost(problem));
             save(&harness, "lost");
             let mut empty = Harness::new(size);

@@ -8,7 +8,7 @@ use super::Painter;
 use crate::console::keymap::{self, Context};
 use crate::console::layout::inner;
 use crate::console::state::{RejectDialog, State};
-use crate::console::text::{count, width};
+use crate::console::text::count;
 
 /// A part in the middle.
 fn middle(area: Rect, width: u16, height: u16) -> Rect {
@@ -33,30 +33,16 @@ pub fn quit(state: &State, area: Rect, painter: &mut Painter<'_>) {
 /// The reason of a rejection.
 pub fn reject(dialog: &RejectDialog, area: Rect, painter: &mut Painter<'_>) {
     let theme = painter.theme;
-    let window = middle(area, 76, 11);
+    let window = middle(area, 76, 9);
     painter.window(window, &format!("Reject {}", dialog.id));
     let inside = inner(window);
     let room = inside.width.saturating_sub(3);
     painter.put(inside.x + 2, inside.y, room, &dialog.command, Style::new());
     painter.put(inside.x + 2, inside.y + 2, room, "Reason, which the agent gets:", theme.heading);
-    let editor = Rect {
-        x: inside.x + 2,
-        y: inside.y + 3,
-        width: room,
-        height: inside.height.saturating_sub(5),
-    };
+    let editor = Rect { x: inside.x + 2, y: inside.y + 3, width: room, height: inside.height.saturating_sub(3) };
     let mut area = dialog.editor.clone();
     area.set_style(theme.text);
     area.set_cursor_line_style(theme.text);
     area.set_cursor_style(theme.text.add_modifier(ratatui::style::Modifier::REVERSED));
     area.render(editor, painter.buffer());
-    let mut x = inside.x + 2;
-    for line in keymap::bindings(Context::Reject).filter(|line| !line.hint.is_empty()) {
-        let key = line.first_key();
-        let columns = u16::try_from(width(&key) + 1 + width(line.hint)).unwrap_or(0);
-        if x + columns < inside.right() {
-            painter.spans(x, inside.bottom() - 1, columns, &[(&key, theme.key), (" ", theme.dim), (line.hint, theme.dim)]);
-        }
-        x += columns + 3;
-    }
 }

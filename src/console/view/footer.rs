@@ -3,10 +3,10 @@
 use ratatui::layout::Rect;
 
 use super::Painter;
-use crate::console::keymap;
 use crate::console::state::{State, Tone};
 use crate::console::text::width;
 use crate::console::update::context;
+use crate::console::{actions, keymap};
 
 pub fn draw(state: &State, area: Rect, painter: &mut Painter<'_>) {
     let theme = painter.theme;
@@ -25,10 +25,13 @@ pub fn draw(state: &State, area: Rect, painter: &mut Painter<'_>) {
     }
     let mut x = 1;
     for binding in keymap::bindings(context(state)).filter(|binding| !binding.hint.is_empty()) {
+        if !actions::is_possible(state, binding.action) {
+            continue;
+        }
         let key = binding.first_key();
         let columns = u16::try_from(width(&key) + 1 + width(binding.hint)).unwrap_or(0);
         if x + columns >= area.width {
-            break;
+            continue;
         }
         painter.spans(x, area.y, columns, &[(&key, theme.key), (" ", theme.dim), (binding.hint, theme.dim)]);
         x += columns + 3;

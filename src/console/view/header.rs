@@ -48,7 +48,7 @@ pub fn draw(state: &State, layout: &Layout, painter: &mut Painter<'_>) {
     let mut used = 1;
     for (text, style) in parts {
         let columns = u16::try_from(width(&text)).unwrap_or(u16::MAX);
-        if used + columns > room {
+        if columns > room.saturating_sub(used) {
             break;
         }
         used += painter.put(used, area.y, columns, &text, style);

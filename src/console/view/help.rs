@@ -50,7 +50,13 @@ pub fn draw(top: usize, area: Rect, painter: &mut Painter<'_>) {
             }
             Line::Keys(keys, help) => {
                 painter.put(row.x + 3, row.y, keys_width, keys, theme.key);
-                painter.put(row.x + 6 + keys_width, row.y, row.width.saturating_sub(7 + keys_width), help, Style::new());
+                painter.put(
+                    row.x + 6 + keys_width,
+                    row.y,
+                    row.width.saturating_sub(7 + keys_width),
+                    help,
+                    Style::new(),
+                );
             }
             Line::Blank => {}
         }

@@ -57,7 +57,7 @@ fn welcome(area: Rect, painter: &mut Painter<'_>) {
         ("", Style::new()),
         ("  brig run --reason \"look around\" -- ls -la /", theme.accent),
         ("", Style::new()),
-        ("It will wait in the queue for your verdict: a approves, r rejects, ? lists all keys.", theme.dim),
+        ("It waits above for you: a approves, r rejects, ? lists all keys.", theme.dim),
     ];
     // Where it is tight, the blank lines go.
     let tight = usize::from(area.height) < lines.len();
@@ -156,7 +156,7 @@ fn end_line(end: &RunEnd) -> String {
 type Fact = (&'static str, String, Style);
 
 fn facts(area: Rect, facts: &[Fact], painter: &mut Painter<'_>) {
-    const NAME: u16 = 9;
+    const NAME: u16 = 11;
     let width = usize::from(area.width.saturating_sub(GUTTER + NAME + 1)).max(8);
     let mut rows = area.rows();
     for (name, text, style) in facts.iter().filter(|(_, text, _)| !text.is_empty()) {
@@ -174,7 +174,7 @@ fn proposal(row: &ProposalRow, state: &State, painter: &Painter<'_>) -> Vec<Fact
     let theme = painter.theme;
     let more = match (row.status, state.is_wholly_visible(row)) {
         (Status::Waiting, true) => "a approves, r rejects, Enter shows all of it".to_owned(),
-        (Status::Waiting, false) => "there is more to it than its line shows: Enter opens it, then a or r".to_owned(),
+        (Status::Waiting, false) => "more than its line shows: Enter opens it, then a or r".to_owned(),
         _ => String::new(),
     };
     let agent = if row.agent.is_operator_user { ", which runs as your own user" } else { "" };
@@ -226,7 +226,10 @@ fn pool(row: &PoolRow, state: &State, painter: &Painter<'_>) -> Vec<Fact> {
         ("image", format!("{}{source}", shown(&row.image)), Style::new()),
         (
             "sandboxes",
-            format!("{} ready of {}, {} arming, {} in use, {} at most", row.ready, row.target, row.arming, row.leased, row.max),
+            format!(
+                "{} ready of {}, {} arming, {} in use, {} at most",
+                row.ready, row.target, row.arming, row.leased, row.max
+            ),
             Style::new(),
         ),
         (

@@ -32,7 +32,8 @@ impl Columns {
             ready: columns.take(5),
             state: columns.take(if width >= 34 { 8 } else { 0 }),
             numbers: [small; 6].map(|width| columns.take(width)),
-            note: columns.take(if wide { 0 } else { columns.left() }),
+            // A few letters of a sentence would only be noise.
+            note: columns.take(if columns.left() >= 14 { columns.left() } else { 0 }),
         }
     }
 }
@@ -42,17 +43,21 @@ pub fn draw(state: &State, area: Rect, painter: &mut Painter<'_>) {
     let beyond = beyond(state.pools.len(), state.pool_list.top, state.height_of(Pane::Pools));
     painter.pane(state, Pane::Pools, area, "Pools", &beyond);
     let [arming, leased, waiting, hits, misses, failures] = columns.numbers;
-    let rows = headings(painter, area, &[
-        (columns.profile, "PROFILE", false),
-        (columns.gauge, "READY", false),
-        (columns.state, "STATE", false),
-        (arming, "ARM", true),
-        (leased, "USED", true),
-        (waiting, "WAIT", true),
-        (hits, "HIT", true),
-        (misses, "MISS", true),
-        (failures, "FAIL", true),
-    ]);
+    let rows = headings(
+        painter,
+        area,
+        &[
+            (columns.profile, "PROFILE", false),
+            (columns.gauge, "READY", false),
+            (columns.state, "STATE", false),
+            (arming, "ARM", true),
+            (leased, "USED", true),
+            (waiting, "WAIT", true),
+            (hits, "HIT", true),
+            (misses, "MISS", true),
+            (failures, "FAIL", true),
+        ],
+    );
     if state.pools.is_empty() && state.supervisor.is_some() {
         painter.put(rows.x + 2, rows.y, rows.width - 2, "No pools.", painter.theme.dim);
     }
@@ -111,5 +116,5 @@ fn gauge(pool: &PoolRow) -> String {
         target if target <= blocks => pool.ready.min(blocks),
         target => pool.ready.min(target) * blocks / target,
     };
-    (0..blocks).map(|at| if at < filled { '▰' } else { '▱' }).collect()
+    (0..blocks).map(|at| if at < filled { '■' } else { '□' }).collect()
 }

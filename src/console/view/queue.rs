@@ -19,16 +19,26 @@ pub fn draw(state: &State, area: Rect, painter: &mut Painter<'_>) {
     };
     let right = joined(&[&waiting, &beyond(state.proposals.len(), state.queue_list.top, height)]);
     painter.pane(state, Pane::Queue, area, "Queue", &right);
-    let rows = headings(painter, area, &[
-        (columns.age, "AGE", true),
-        (columns.left, "LEFT/END", false),
-        (columns.agent, "AGENT", false),
-        (columns.profile, "PROFILE", false),
-        (columns.command, "COMMAND", false),
-        (columns.reason, "REASON", false),
-    ]);
+    let rows = headings(
+        painter,
+        area,
+        &[
+            (columns.age, "AGE", true),
+            (columns.left, "LEFT/END", false),
+            (columns.agent, "AGENT", false),
+            (columns.profile, "PROFILE", false),
+            (columns.command, "COMMAND", false),
+            (columns.reason, "REASON", false),
+        ],
+    );
     if state.proposals.is_empty() && state.supervisor.is_some() {
-        painter.put(rows.x + 3, rows.y, rows.width - 3, "No questions. What agents propose appears here.", painter.theme.dim);
+        painter.put(
+            rows.x + 3,
+            rows.y,
+            rows.width - 3,
+            "No questions. What agents propose appears here.",
+            painter.theme.dim,
+        );
     }
     for (proposal, row) in on_screen(&state.proposals, state.queue_list.top, rows) {
         draw_row(state, proposal, &columns, row, painter);
@@ -45,7 +55,7 @@ fn draw_row(state: &State, proposal: &ProposalRow, columns: &QueueColumns, row: 
     let (sign, sign_style) = match (proposal.status, state.pending.get(&proposal.id)) {
         (Status::Waiting, Some(Choice::Approved | Choice::Rejected)) => ("…", theme.info),
         // A question that has just come or moved: keys do not act on it yet.
-        (Status::Waiting, None) if !state.is_armed(proposal) => ("·", theme.waiting),
+        (Status::Waiting, None) if !state.seen.is_empty() && !state.is_armed(proposal) => ("·", theme.waiting),
         _ => words::sign(proposal, theme),
     };
     painter.put(row.x + 1, row.y, 1, sign, sign_style);

@@ -26,7 +26,8 @@ pub fn draw(state: &State, review: &Review, area: Rect, painter: &mut Painter<'_
     painter.put_right(area.right() - 2, area.y, area.width / 2, &format!(" {right} "), theme.title);
     let inside = inner(area);
     if review.detail.is_none() {
-        let text = review.problem.as_ref().map_or_else(|| "fetching it …".to_owned(), |problem| shown(&problem.to_string()));
+        let text =
+            review.problem.as_ref().map_or_else(|| "fetching it …".to_owned(), |problem| shown(&problem.to_string()));
         painter.put(inside.x + 1, inside.y, inside.width - 2, &text, theme.dim);
         return;
     }

@@ -41,7 +41,8 @@ impl Columns {
                 _ => 0,
             }),
             left: columns.take(5),
-            id: columns.take(if wide { 8 } else { 0 }),
+            // A blank more, as numbers end where words begin.
+            id: columns.skip(1).take(if wide { 8 } else { 0 }),
             command: columns.take(columns.left()),
             with_limits: wide,
         }
@@ -58,16 +59,20 @@ pub fn draw(state: &State, area: Rect, painter: &mut Painter<'_>) {
     });
     let beyond = beyond(state.sandboxes.len(), state.sandbox_list.top, state.height_of(Pane::Sandboxes));
     painter.pane(state, Pane::Sandboxes, area, "Sandboxes", &joined(&[&words[0], &words[1], &beyond]));
-    let rows = headings(painter, area, &[
-        (columns.state, "STATE", false),
-        (columns.profile, "PROFILE", false),
-        (columns.cpu, "CPU", true),
-        (columns.memory, "MEMORY", true),
-        (columns.pids, "PIDS", true),
-        (columns.left, "LEFT", true),
-        (columns.id, "ID", false),
-        (columns.command, "COMMAND", false),
-    ]);
+    let rows = headings(
+        painter,
+        area,
+        &[
+            (columns.state, "STATE", false),
+            (columns.profile, "PROFILE", false),
+            (columns.cpu, "CPU", true),
+            (columns.memory, if columns.with_limits { "MEMORY" } else { "MEM" }, true),
+            (columns.pids, "PIDS", true),
+            (columns.left, "LEFT", true),
+            (columns.id, "ID", false),
+            (columns.command, "COMMAND", false),
+        ],
+    );
     if state.sandboxes.is_empty() && state.supervisor.is_some() {
         painter.put(rows.x + 3, rows.y, rows.width - 3, "No sandboxes.", painter.theme.dim);
     }
