@@ -1,4 +1,8 @@
 //! The brig library: everything that the `brig` binary is made of.
 pub mod api;
+pub mod cli;
+pub mod config;
 pub mod console;
 pub mod engine;
+pub mod journal;
+pub mod supervisor;

@@ -1,1 +1,16 @@
+//! The one integration binary: a module for each area.
 
+#![allow(
+    clippy::unwrap_used,
+    clippy::expect_used,
+    clippy::panic,
+    reason = "a test may stop at the first thing that is wrong"
+)]
+
+mod cli;
+mod docker_engine;
+mod support {
+    pub mod docker;
+    pub mod fake;
+    pub mod fake_daemon;
+}

@@ -15,6 +15,8 @@ use serde::{Deserialize, Serialize};
 
 use crate::engine::{EngineInfo, OutputStream};
 
+pub use brig_core::machine::{PoolState, SandboxState};
+
 /// Every answer that is no success, under its HTTP status.
 #[derive(Clone, Debug, Serialize, Deserialize)]
 pub struct ErrorBody {
@@ -149,36 +151,6 @@ pub struct SandboxRow {
     pub usage: Option<UsageRow>,
 }
 
-/// The states of a sandbox.
-#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash, Serialize, Deserialize)]
-#[serde(rename_all = "lowercase")]
-pub enum SandboxState {
-    /// Being made.
-    Creating,
-    /// Armed and unused.
-    Warm,
-    /// Granted to a run whose request has not been written yet.
-    Leased,
-    /// Its run is going on.
-    Running,
-    /// Its run has ended, or it is being thrown away.
-    Ending,
-}
-
-impl SandboxState {
-    /// The word.
-    #[must_use]
-    pub const fn text(self) -> &'static str {
-        match self {
-            Self::Creating => "creating",
-            Self::Warm => "warm",
-            Self::Leased => "leased",
-            Self::Running => "running",
-            Self::Ending => "ending",
-        }
-    }
-}
-
 /// What a sandbox uses.
 #[derive(Clone, Copy, Debug, PartialEq, Serialize, Deserialize)]
 pub struct UsageRow {
@@ -240,42 +212,6 @@ pub struct PoolRow {
     /// When it is tried again.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub retry_at: Option<Wall>,
-}
-
-/// The states of a pool.
-#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
-#[serde(rename_all = "lowercase")]
-pub enum PoolState {
-    /// Not used yet, so nothing is kept warm.
-    Idle,
-    /// The engine is away.
-    Away,
-    /// The image is being brought.
-    Image,
-    /// Something failed; it is tried again at `retry_at`.
-    Failing,
-    /// Fewer ready than wanted.
-    Filling,
-    /// As many ready as wanted.
-    Ready,
-    /// Its profile is gone; what runs may end.
-    Draining,
-}
-
-impl PoolState {
-    /// The word.
-    #[must_use]
-    pub const fn text(self) -> &'static str {
-        match self {
-            Self::Idle => "idle",
-            Self::Away => "away",
-            Self::Image => "image",
-            Self::Failing => "failing",
-            Self::Filling => "filling",
-            Self::Ready => "ready",
-            Self::Draining => "draining",
-        }
-    }
 }
 
 /// The supervisor itself.
@@ -381,6 +317,13 @@ pub enum FollowLine {
         /// The bytes.
         data: Blob,
     },
+    /// What is being done before the proposal can be recorded, for people, as in `pulling busybox: 1.2 of 2.1 MB`.
+    Note {
+        /// The words.
+        text: String,
+    },
+    /// It was turned away after the answer had begun. The last line.
+    Problem(Problem),
     /// Nothing has happened for a while; the connection is alive.
     Alive,
 }
@@ -407,6 +350,10 @@ pub enum Choice {
     /// It does not run.
     Rejected,
 }
+
+/// Everything that a request can answer where there is nothing to say: `{}`.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
+pub struct Done {}
 
 /// A profile as agents see it.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]

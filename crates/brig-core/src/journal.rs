@@ -11,6 +11,7 @@ use serde::{Deserialize, Serialize};
 use crate::encoding::Encoder;
 use crate::envelope::Envelope;
 use crate::id::{ProposalId, SandboxId};
+use crate::problem::Problem;
 use crate::profile::Hash;
 use crate::proposal::{Agent, Operator, Ruling, RunEnd, Verdict};
 use crate::time::Wall;
@@ -90,6 +91,13 @@ pub enum Entry {
         /// How.
         end: RunEnd,
     },
+    /// The journal could not be written for a while. What happened meanwhile was refused, or is missing.
+    Gap {
+        /// Why.
+        problem: Problem,
+        /// Since when.
+        since: Wall,
+    },
     /// A supervisor ended in good order.
     Stopped {},
 }
@@ -105,7 +113,7 @@ impl Entry {
             | Self::Launched { id, .. }
             | Self::KillRequested { id, .. }
             | Self::Ended { id, .. } => Some(id),
-            Self::Started { .. } | Self::Stopped {} => None,
+            Self::Started { .. } | Self::Gap { .. } | Self::Stopped {} => None,
         }
     }
 

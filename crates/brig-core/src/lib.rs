@@ -6,6 +6,7 @@
 
 #![warn(missing_docs)]
 
+pub mod admission;
 pub mod blob;
 pub mod encoding;
 pub mod envelope;
@@ -13,6 +14,9 @@ pub mod envelope;
 mod fixtures;
 pub mod id;
 pub mod journal;
+pub mod machine;
+pub mod policy;
+pub mod pool;
 pub mod problem;
 pub mod profile;
 pub mod proposal;

@@ -27,13 +27,13 @@ pub struct Profile {
 }
 
 impl Profile {
-    /// SHA-256 over everything that this profile says, by content.
+    /// SHA-256 over all of this profile that an operator's approval rests on: everything but the description and the
+    /// pool, which change nothing about a run.
     #[must_use]
     pub fn content_hash(&self) -> Hash {
         let mut out = Encoder::new(b"brig-profile-1");
-        out.text(&self.name).text(&self.description).nested(|out| self.cage.encode(out));
+        out.text(&self.name).nested(|out| self.cage.encode(out));
         out.u64(self.timeout_ms).u64(self.output_limit);
-        out.u64(u64::from(self.pool.target)).u64(u64::from(self.pool.max)).u64(self.pool.max_age_ms);
         out.text(match self.approval.mode {
             ApprovalMode::Ask => "ask",
             ApprovalMode::Auto => "auto",

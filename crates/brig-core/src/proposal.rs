@@ -81,7 +81,7 @@ pub struct Operator {
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
 pub struct Ruling {
     /// Allow or ask.
-    pub effect: Effect,
+    pub effect: Judgement,
     /// The rule's name.
     pub rule: String,
     /// Why it decided so, for people.
@@ -91,7 +91,7 @@ pub struct Ruling {
 /// What a policy can say.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(rename_all = "lowercase")]
-pub enum Effect {
+pub enum Judgement {
     /// It runs without a question.
     Allow,
     /// A person decides.

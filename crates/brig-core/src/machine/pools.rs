@@ -1,0 +1,721 @@
+//! Pools and sandboxes: images, refilling, leasing, and what becomes of those that are old, stale or dead.
+
+use std::collections::{BTreeSet, VecDeque};
+use std::sync::Arc;
+
+use super::event::Batch;
+use super::proposals::Run;
+use super::{Effect, EngineState, Phase, State, Ticket, Timer};
+use crate::id::{ProposalId, SandboxId};
+use crate::journal::Entry;
+use crate::pool::{Backoff, Counts, to_make};
+use crate::problem::{Code, Problem};
+use crate::profile::{Hash, Profile, ResolvedImage, SandboxSpec};
+use crate::proposal::{Agent, Decider, Draft, EndKind, RunReport, VerdictKind};
+use crate::time::{Mono, Now, Wall};
+use serde::{Deserialize, Serialize};
+
+/// How long refilling keeps away from a lease: making a container slows down the run that has just begun.
+const REFILL_PAUSE_MS: u64 = 50;
+/// Failures in a row, with an engine that answers, after which those who wait are told.
+const GIVE_UP_AFTER: u32 = 3;
+
+/// One sandbox.
+#[derive(Clone, Debug)]
+pub struct Sandbox {
+    /// The profile's name.
+    pub profile: String,
+    /// The engine's name for it, empty until it has one.
+    pub engine_id: String,
+    /// Where it stands.
+    pub state: SandboxState,
+    /// What runs in it.
+    pub proposal: Option<ProposalId>,
+    /// Since when it is in this state.
+    pub since: Now,
+    /// Who asked for it to be killed.
+    pub killed_by: Option<String>,
+    pub(super) config_hash: Hash,
+    pub(super) output_full: bool,
+    pub(super) past_deadline: bool,
+    pub(super) out_of_memory: bool,
+    /// The engine has said that it ended.
+    pub(super) died: bool,
+    /// A report without a word of init's, held back until the engine had its chance to say why.
+    pub(super) last_report: Option<RunReport>,
+    /// It was gone while its report was held back.
+    pub(super) gone: bool,
+}
+
+/// The states of a sandbox.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash, Serialize, Deserialize)]
+#[serde(rename_all = "lowercase")]
+pub enum SandboxState {
+    /// Being made.
+    Creating,
+    /// Armed and unused.
+    Warm,
+    /// Granted to a run whose request has not been written yet.
+    Leased,
+    /// Its run is going on.
+    Running,
+    /// Its run has ended, or it is being thrown away.
+    Ending,
+}
+
+impl SandboxState {
+    /// The word.
+    #[must_use]
+    pub const fn text(self) -> &'static str {
+        match self {
+            Self::Creating => "creating",
+            Self::Warm => "warm",
+            Self::Leased => "leased",
+            Self::Running => "running",
+            Self::Ending => "ending",
+        }
+    }
+}
+
+/// The warm sandboxes of one profile, and those who wait for one.
+#[derive(Debug)]
+pub struct Pool {
+    /// Its profile.
+    pub profile: Arc<Profile>,
+    /// What is known of the image.
+    pub image: ImageState,
+    /// Runs that found a warm sandbox.
+    pub hits: u64,
+    /// Runs that had to wait for one to be made.
+    pub misses: u64,
+    /// Sandboxes that could not be made, or died unused, and images that could not be had.
+    pub failures: u64,
+    /// The last of those.
+    pub last_error: Option<Problem>,
+    /// What a sandbox is made from now, and its configuration hash.
+    pub(super) spec: Option<(Arc<SandboxSpec>, Hash)>,
+    pub(super) waiting: VecDeque<ProposalId>,
+    profile_hash: Hash,
+    arrivals: VecDeque<Arrival>,
+    members: BTreeSet<SandboxId>,
+    backoff: Backoff,
+    /// It is kept warm: it is the default, or has been asked for.
+    active: bool,
+    /// Its profile is gone.
+    removed: bool,
+    last_lease: Option<Mono>,
+}
+
+/// What is known of a pool's image.
+#[derive(Clone, Debug, Default, PartialEq, Eq)]
+pub struct ImageState {
+    /// What it is.
+    pub resolved: Option<ResolvedImage>,
+    /// What is being done to have it, for people, while something is.
+    pub progress: Option<String>,
+    /// The try that is going on, or was the last.
+    request: u64,
+}
+
+/// The states of a pool.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "lowercase")]
+pub enum PoolState {
+    /// Not used yet, so nothing is kept warm.
+    Idle,
+    /// The engine is away.
+    Away,
+    /// The image is being brought.
+    Image,
+    /// Something failed; it is tried again later.
+    Failing,
+    /// Fewer ready than wanted.
+    Filling,
+    /// As many ready as wanted.
+    Ready,
+    /// Its profile is gone; what runs may end.
+    Draining,
+}
+
+impl PoolState {
+    /// The word.
+    #[must_use]
+    pub const fn text(self) -> &'static str {
+        match self {
+            Self::Idle => "idle",
+            Self::Away => "away",
+            Self::Image => "image",
+            Self::Failing => "failing",
+            Self::Filling => "filling",
+            Self::Ready => "ready",
+            Self::Draining => "draining",
+        }
+    }
+}
+
+/// A proposal that is not admitted yet, as its image is not known.
+#[derive(Debug)]
+pub(super) struct Arrival {
+    pub ticket: Ticket,
+    pub id: ProposalId,
+    pub agent: Agent,
+    pub draft: Box<Draft>,
+    pub draft_hash: Hash,
+}
+
+impl Pool {
+    fn new(profile: Arc<Profile>, active: bool) -> Self {
+        Self {
+            profile_hash: profile.content_hash(),
+            profile,
+            image: ImageState::default(),
+            hits: 0,
+            misses: 0,
+            failures: 0,
+            last_error: None,
+            spec: None,
+            waiting: VecDeque::new(),
+            arrivals: VecDeque::new(),
+            members: BTreeSet::new(),
+            backoff: Backoff::default(),
+            active,
+            removed: false,
+            last_lease: None,
+        }
+    }
+
+    /// Approved proposals that wait for a sandbox.
+    #[must_use]
+    pub fn waiting(&self) -> usize {
+        self.waiting.len()
+    }
+
+    /// When something that failed is tried again, if that is what it waits for at `now`.
+    #[must_use]
+    pub fn retries_at(&self, now: Now) -> Option<Wall> {
+        let until = self.backoff.waits(now.mono)?;
+        Some(Wall(now.wall.0.saturating_add_unsigned(until.since(now.mono))))
+    }
+}
+
+impl State {
+    /// The sandboxes of a pool, counted.
+    #[must_use]
+    pub fn counts(&self, pool: &Pool) -> Counts {
+        let mut counts = Counts { waiting: u32::try_from(pool.waiting.len()).unwrap_or(u32::MAX), ..Counts::default() };
+        for sandbox in pool.members.iter().filter_map(|id| self.sandboxes.get(id)) {
+            match sandbox.state {
+                SandboxState::Creating => counts.arming += 1,
+                SandboxState::Warm => counts.warm += 1,
+                SandboxState::Leased | SandboxState::Running | SandboxState::Ending => counts.busy += 1,
+            }
+        }
+        counts
+    }
+
+    /// Where a pool stands.
+    #[must_use]
+    pub fn pool_state(&self, pool: &Pool, now: Now) -> PoolState {
+        if pool.removed {
+            return PoolState::Draining;
+        }
+        if !pool.active {
+            return PoolState::Idle;
+        }
+        if matches!(self.engine, EngineState::Down { .. }) {
+            return PoolState::Away;
+        }
+        if pool.backoff.waits(now.mono).is_some() {
+            return PoolState::Failing;
+        }
+        if pool.spec.is_none() {
+            return PoolState::Image;
+        }
+        if self.counts(pool).warm < pool.profile.pool.target { PoolState::Filling } else { PoolState::Ready }
+    }
+
+    /// Takes in all profiles there are now. What has changed drains, and what waits for it is asked anew.
+    pub(super) fn set_profiles(&mut self, profiles: Vec<Profile>, now: Now) {
+        self.profiles = profiles.into_iter().map(|profile| (profile.name.clone(), Arc::new(profile))).collect();
+        for name in self.pools.keys().cloned().collect::<Vec<_>>() {
+            if !self.profiles.contains_key(&name) {
+                self.remove_profile(&name, now);
+            }
+        }
+        for (name, profile) in self.profiles.clone() {
+            self.changes.pools.insert(name.clone());
+            let active = name == self.config.default_profile;
+            let Some(pool) = self.pools.get_mut(&name) else {
+                self.pools.insert(name, Pool::new(profile, active));
+                continue;
+            };
+            let before = std::mem::replace(&mut pool.profile, Arc::clone(&profile));
+            pool.profile_hash = profile.content_hash();
+            pool.removed = false;
+            pool.backoff.try_now();
+            if before.cage.image != profile.cage.image {
+                pool.image = ImageState { request: pool.image.request, ..ImageState::default() };
+                pool.spec = None;
+            }
+            self.remake_spec(&name, "the profile has changed", now);
+        }
+    }
+
+    fn remove_profile(&mut self, name: &str, now: Now) {
+        let gone = Problem::new(Code::UnknownProfile, format!("profile `{name}` was removed"));
+        self.refuse_arrivals(name, &gone);
+        if let Some(pool) = self.pools.get_mut(name) {
+            pool.removed = true;
+        }
+        self.changes.pools.insert(name.to_owned());
+        for id in self.open_under(name) {
+            match self.proposals.get(&id).map(|proposal| proposal.phase) {
+                Some(Phase::Waiting) => {
+                    let by = Decider::Rule { name: "profile-removed".into() };
+                    self.give_verdict(&id, VerdictKind::Rejected, by, gone.message.clone(), None, now);
+                }
+                Some(Phase::Granted { .. }) => self.end_without_run(&id, EndKind::Lost, &gone.message, None, now),
+                _ => {}
+            }
+        }
+    }
+
+    /// Those that wait for a verdict or a sandbox under a profile, the oldest first.
+    fn open_under(&self, profile: &str) -> Vec<ProposalId> {
+        let open = self.order.values().filter_map(|id| self.proposals.get(id)).filter(|proposal| {
+            proposal.envelope.profile == profile && matches!(proposal.phase, Phase::Waiting | Phase::Granted { .. })
+        });
+        open.map(|proposal| proposal.id.clone()).collect()
+    }
+
+    /// Lets a proposal wait for its admission; with a known image that is over within this event.
+    pub(super) fn join_pool(&mut self, profile: &Arc<Profile>, arrival: Arrival, now: Now) {
+        let name = profile.name.clone();
+        let Some(pool) = self.pools.get_mut(&name) else { return };
+        pool.active = true;
+        pool.arrivals.push_back(arrival);
+        self.changes.pools.insert(name.clone());
+        if let EngineState::Down { problem, .. } = self.engine.clone()
+            && self.pools.get(&name).is_some_and(|pool| pool.spec.is_none())
+        {
+            self.refuse_arrivals(&name, &problem);
+        }
+        self.admit_arrivals(&name, now);
+    }
+
+    fn admit_arrivals(&mut self, name: &str, now: Now) {
+        let Some(pool) = self.pools.get_mut(name) else { return };
+        let Some((spec, _)) = pool.spec.clone() else { return };
+        let profile = Arc::clone(&pool.profile);
+        for arrival in std::mem::take(&mut pool.arrivals) {
+            self.admit(arrival, &profile, &spec, now);
+        }
+    }
+
+    /// Turns away one that has arrived and is not recorded. Says whether there was such a one.
+    pub(super) fn withdraw_arrival(&mut self, id: &ProposalId) -> bool {
+        for pool in self.pools.values_mut() {
+            if let Some(at) = pool.arrivals.iter().position(|arrival| arrival.id == *id) {
+                let Some(arrival) = pool.arrivals.remove(at) else { return false };
+                let gone = Problem::new(Code::NotFound, "it was withdrawn before it was recorded");
+                self.turn_away(arrival.ticket, &arrival.agent, arrival.draft.key, gone);
+                return true;
+            }
+        }
+        false
+    }
+
+    pub(super) fn refuse_arrivals(&mut self, name: &str, problem: &Problem) {
+        let Some(pool) = self.pools.get_mut(name) else { return };
+        for arrival in std::mem::take(&mut pool.arrivals) {
+            self.turn_away(arrival.ticket, &arrival.agent, arrival.draft.key, problem.clone());
+        }
+    }
+
+    pub(super) fn engine_up(&mut self) {
+        self.engine = EngineState::Up;
+        self.changes.supervisor = true;
+        for name in self.pools.keys().cloned().collect::<Vec<_>>() {
+            self.changes.pools.insert(name.clone());
+            let Some(pool) = self.pools.get_mut(&name) else { continue };
+            pool.backoff.try_now();
+            // The image may be another one than before.
+            if pool.active {
+                self.resolve(&name);
+            }
+        }
+    }
+
+    pub(super) fn engine_down(&mut self, problem: Problem, now: Now) {
+        self.changes.supervisor = true;
+        let since = match &self.engine {
+            EngineState::Down { since, .. } => *since,
+            _ => now.wall,
+        };
+        self.engine = EngineState::Down { problem: problem.clone(), since };
+        for name in self.pools.keys().cloned().collect::<Vec<_>>() {
+            self.refuse_arrivals(&name, &problem);
+            self.changes.pools.insert(name);
+        }
+    }
+
+    fn resolve(&mut self, name: &str) {
+        let Some(pool) = self.pools.get_mut(name) else { return };
+        self.next_request += 1;
+        pool.image.request = self.next_request;
+        pool.image.progress = Some("looking for the image".to_owned());
+        self.changes.pools.insert(name.to_owned());
+        self.effects.push(Effect::ResolveImage {
+            profile: name.to_owned(),
+            request: self.next_request,
+            cage: Box::new(pool.profile.cage.clone()),
+        });
+    }
+
+    pub(super) fn image_progress(&mut self, name: &str, request: u64, line: String) {
+        if let Some(pool) = self.pools.get_mut(name)
+            && pool.image.request == request
+            // A line can come late, when it is over already.
+            && pool.image.progress.is_some()
+        {
+            pool.image.progress = Some(line);
+            self.changes.pools.insert(name.to_owned());
+        }
+    }
+
+    pub(super) fn image_changed(&mut self, reference: &str) {
+        let same = |image: &str| image == reference || image.strip_suffix(":latest") == Some(reference);
+        let affected = self.pools.iter().filter(|(_, pool)| {
+            pool.active && pool.image.progress.is_none() && (same(&pool.profile.cage.image) || reference.is_empty())
+        });
+        for name in affected.map(|(name, _)| name.clone()).collect::<Vec<_>>() {
+            self.resolve(&name);
+        }
+    }
+
+    pub(super) fn image_resolved(
+        &mut self,
+        name: &str,
+        request: u64,
+        result: Result<ResolvedImage, Problem>,
+        now: Now,
+    ) {
+        let Some(pool) = self.pools.get_mut(name) else { return };
+        if pool.image.request != request {
+            return;
+        }
+        pool.image.progress = None;
+        self.changes.pools.insert(name.to_owned());
+        match result {
+            Ok(image) => {
+                pool.backoff.worked();
+                pool.last_error = None;
+                pool.image.resolved = Some(image);
+                self.remake_spec(name, "the image has changed", now);
+                self.admit_arrivals(name, now);
+            }
+            Err(problem) => {
+                // What is warm stays so: an image that cannot be had now does not spoil what was made from it.
+                self.count_failure(name, problem.clone(), now);
+                self.refuse_arrivals(name, &problem);
+            }
+        }
+    }
+
+    /// Works out what sandboxes are made from now, and asks anew about what was meant for another.
+    fn remake_spec(&mut self, name: &str, why: &str, now: Now) {
+        let Some(pool) = self.pools.get_mut(name) else { return };
+        let Some(image) = pool.image.resolved.clone() else { return };
+        let spec = SandboxSpec {
+            profile: name.to_owned(),
+            cage: pool.profile.cage.clone(),
+            image,
+            engine_fingerprint: self.config.engine_fingerprint.clone(),
+        };
+        let hash = spec.config_hash();
+        let profile_hash = pool.profile_hash;
+        pool.spec = Some((Arc::new(spec), hash));
+        for id in self.open_under(name) {
+            let Some(proposal) = self.proposals.get(&id) else { continue };
+            if proposal.envelope.config_hash != hash || proposal.envelope.profile_hash != profile_hash {
+                self.unqueue(name, &id);
+                self.return_to_ask(&id, why, now);
+            }
+        }
+    }
+
+    fn unqueue(&mut self, name: &str, id: &ProposalId) {
+        if let Some(pool) = self.pools.get_mut(name) {
+            pool.waiting.retain(|waiting| waiting != id);
+        }
+    }
+
+    /// A proposal's approval is durable: it waits for a sandbox from now on.
+    pub(super) fn grant(&mut self, id: &ProposalId) {
+        let Some(proposal) = self.proposals.get(id) else { return };
+        let name = proposal.envelope.profile.clone();
+        let Some(pool) = self.pools.get(&name) else { return };
+        let counts = self.counts(pool);
+        let cold = counts.warm <= counts.waiting;
+        self.set_phase(id, Phase::Granted { cold });
+        if let Some(pool) = self.pools.get_mut(&name) {
+            pool.active = true;
+            pool.waiting.push_back(id.clone());
+        }
+        self.changes.pools.insert(name);
+    }
+
+    /// Brings every pool to where it should be. Cheap where nothing is to be done; runs after every event.
+    pub(super) fn reckon_pools(&mut self, now: Now) {
+        for name in self.pools.keys().cloned().collect::<Vec<_>>() {
+            self.discard_stale(&name, now);
+            self.lease_out(&name, now);
+            self.refill(&name, now);
+            let Some(pool) = self.pools.get(&name) else { continue };
+            if pool.removed && pool.members.is_empty() {
+                self.pools.remove(&name);
+                self.changes.pools.insert(name);
+            }
+        }
+    }
+
+    /// Throws away what is unused and too old, or not what would be made now.
+    fn discard_stale(&mut self, name: &str, now: Now) {
+        let Some(pool) = self.pools.get(name) else { return };
+        let max_age = pool.profile.pool.max_age_ms;
+        let current = pool.spec.as_ref().map(|(_, hash)| *hash);
+        let Counts { mut warm, waiting, .. } = self.counts(pool);
+        let wanted = pool.profile.pool.target.saturating_add(waiting);
+        let mut stale = Vec::new();
+        let mut next = None;
+        for id in &pool.members {
+            let Some(sandbox) = self.sandboxes.get(id).filter(|it| it.state == SandboxState::Warm) else { continue };
+            let dies = sandbox.since.mono.plus(max_age);
+            let wrong = pool.removed || self.stopping || current.is_some_and(|hash| hash != sandbox.config_hash);
+            if wrong || dies <= now.mono || warm > wanted {
+                warm -= 1;
+                stale.push(id.clone());
+            } else {
+                next = Some(next.map_or(dies, |next: Mono| next.min(dies)));
+            }
+        }
+        for id in stale {
+            self.discard(&id, now);
+        }
+        if let Some(at) = next {
+            self.wake_at(at, Timer::Pool(name.to_owned()));
+        }
+    }
+
+    pub(super) fn discard_unused(&mut self) {
+        let warm = self.sandboxes.iter().filter(|(_, it)| it.state == SandboxState::Warm);
+        for id in warm.map(|(id, _)| id.clone()).collect::<Vec<_>>() {
+            self.discard(&id, Now::default());
+        }
+    }
+
+    fn discard(&mut self, id: &SandboxId, now: Now) {
+        if let Some(sandbox) = self.sandboxes.get_mut(id) {
+            sandbox.state = SandboxState::Ending;
+            sandbox.since = now;
+            self.effects.push(Effect::Discard { sandbox: id.clone() });
+            self.touch(id);
+        }
+    }
+
+    /// Gives warm sandboxes to those who wait, in order.
+    fn lease_out(&mut self, name: &str, now: Now) {
+        while let Some(pool) = self.pools.get(name) {
+            let Some(id) = pool.waiting.front().cloned() else { return };
+            let warm = pool
+                .members
+                .iter()
+                .find(|id| self.sandboxes.get(*id).is_some_and(|sandbox| sandbox.state == SandboxState::Warm));
+            let Some(sandbox) = warm.cloned() else { return };
+            if self.journal_problem.is_some() {
+                return;
+            }
+            if let Some(pool) = self.pools.get_mut(name) {
+                pool.waiting.pop_front();
+            }
+            self.launch(&id, &sandbox, now);
+        }
+    }
+
+    /// Hands a run to a warm sandbox, if they are still what was approved.
+    fn launch(&mut self, id: &ProposalId, sandbox: &SandboxId, now: Now) {
+        let (Some(proposal), Some(cage)) = (self.proposals.get_mut(id), self.sandboxes.get_mut(sandbox)) else {
+            return;
+        };
+        let Some(pool) = self.pools.get_mut(&cage.profile) else { return };
+        let Phase::Granted { cold } = proposal.phase else { return };
+        let approved = proposal.verdict.as_ref().map(|verdict| verdict.digest);
+        let same = approved == Some(proposal.envelope.digest())
+            && proposal.envelope.profile_hash == pool.profile_hash
+            && proposal.envelope.config_hash == cage.config_hash;
+        if !same {
+            return self.return_to_ask(id, "what it would run in is not what was approved", now);
+        }
+        let deadline = proposal.envelope.deadline_ms;
+        proposal.run = Some(Run {
+            sandbox: sandbox.clone(),
+            cold,
+            started_at: now.wall,
+            deadline_at: Wall(now.wall.0.saturating_add_unsigned(deadline)),
+        });
+        cage.state = SandboxState::Leased;
+        cage.since = now;
+        cage.proposal = Some(id.clone());
+        pool.last_lease = Some(now.mono);
+        if cold {
+            pool.misses += 1;
+        } else {
+            pool.hits += 1;
+        }
+        let entry =
+            Entry::Launched { id: id.clone(), sandbox: sandbox.clone(), engine_id: cage.engine_id.clone(), cold };
+        let envelope = Arc::clone(&proposal.envelope);
+        // The launch first: the record of it does not hold it up. What must be durable, the verdict, is.
+        self.effects.push(Effect::Launch { sandbox: sandbox.clone(), proposal: id.clone(), envelope });
+        self.record(Batch::Other, vec![(now.wall, entry)]);
+        self.set_phase(id, Phase::Launching);
+        self.touch(sandbox);
+    }
+
+    fn refill(&mut self, name: &str, now: Now) {
+        let Some(pool) = self.pools.get(name) else { return };
+        let wanted = pool.active && !pool.removed && !self.stopping && self.engine == EngineState::Up;
+        if !wanted {
+            return;
+        }
+        if let Some(at) = pool.backoff.waits(now.mono) {
+            return self.wake_at(at, Timer::Pool(name.to_owned()));
+        }
+        let Some((spec, hash)) = pool.spec.clone() else {
+            if pool.image.progress.is_none() {
+                self.resolve(name);
+            }
+            return;
+        };
+        let counts = self.counts(pool);
+        let resumes = pool.last_lease.map(|at| at.plus(REFILL_PAUSE_MS)).filter(|at| *at > now.mono);
+        let creating = self.sandboxes.values().filter(|it| it.state == SandboxState::Creating).count();
+        let free = self.config.creators.saturating_sub(u32::try_from(creating).unwrap_or(u32::MAX));
+        let make = to_make(pool.profile.pool, counts, free);
+        match resumes {
+            Some(at) if counts.waiting == 0 && make > 0 => self.wake_at(at, Timer::Pool(name.to_owned())),
+            _ => (0..make).for_each(|_| self.make(name, &spec, hash, now)),
+        }
+    }
+
+    fn make(&mut self, name: &str, spec: &Arc<SandboxSpec>, config_hash: Hash, now: Now) {
+        let id = SandboxId(format!("{}-{}", self.config.boot, self.next_sandbox));
+        self.next_sandbox += 1;
+        let sandbox = Sandbox {
+            profile: name.to_owned(),
+            engine_id: String::new(),
+            state: SandboxState::Creating,
+            proposal: None,
+            since: now,
+            killed_by: None,
+            config_hash,
+            output_full: false,
+            past_deadline: false,
+            out_of_memory: false,
+            died: false,
+            last_report: None,
+            gone: false,
+        };
+        self.sandboxes.insert(id.clone(), sandbox);
+        if let Some(pool) = self.pools.get_mut(name) {
+            pool.members.insert(id.clone());
+        }
+        self.effects.push(Effect::Arm { sandbox: id.clone(), spec: Arc::clone(spec) });
+        self.touch(&id);
+    }
+
+    pub(super) fn armed(&mut self, id: &SandboxId, result: Result<String, Problem>, now: Now) {
+        let Some(sandbox) = self.sandboxes.get_mut(id) else { return };
+        let name = sandbox.profile.clone();
+        match result {
+            Ok(engine_id) => {
+                sandbox.state = SandboxState::Warm;
+                sandbox.since = now;
+                sandbox.engine_id.clone_from(&engine_id);
+                self.by_engine_id.insert(engine_id, id.clone());
+                if let Some(pool) = self.pools.get_mut(&name) {
+                    pool.backoff.worked();
+                }
+                self.touch(id);
+            }
+            Err(problem) => {
+                self.remove_sandbox(id);
+                self.arming_failed(&name, problem, now);
+            }
+        }
+    }
+
+    fn arming_failed(&mut self, name: &str, problem: Problem, now: Now) {
+        let engine_is_there = !matches!(problem.code, Code::EngineUnreachable | Code::EngineTimeout);
+        if problem.code == Code::ImageUnavailable
+            && let Some(pool) = self.pools.get_mut(name)
+        {
+            pool.image.resolved = None;
+            pool.spec = None;
+        }
+        let message = problem.to_string();
+        let failures = self.count_failure(name, problem, now);
+        if engine_is_there && failures >= GIVE_UP_AFTER {
+            let waiting = self.pools.get_mut(name).map(|pool| std::mem::take(&mut pool.waiting)).unwrap_or_default();
+            for id in waiting {
+                self.end_without_run(&id, EndKind::Lost, &format!("no sandbox could be made: {message}"), None, now);
+            }
+        }
+    }
+
+    pub(super) fn died_unused(&mut self, id: &SandboxId, now: Now) {
+        let Some(sandbox) = self.sandboxes.get(id) else { return };
+        let name = sandbox.profile.clone();
+        if self.engine == EngineState::Up && !self.stopping {
+            let what = format!("sandbox {id} ended by itself while it was waiting");
+            self.count_failure(&name, Problem::new(Code::EngineProtocol, what), now);
+        }
+    }
+
+    /// Counts a failure and leaves the pool alone for a while. Says how many there were in a row.
+    fn count_failure(&mut self, name: &str, problem: Problem, now: Now) -> u32 {
+        let Some(pool) = self.pools.get_mut(name) else { return 0 };
+        pool.failures += 1;
+        pool.last_error = Some(problem);
+        let until = pool.backoff.failed(now.mono);
+        let failures = pool.backoff.failures();
+        self.changes.pools.insert(name.to_owned());
+        self.wake_at(until, Timer::Pool(name.to_owned()));
+        failures
+    }
+
+    pub(super) fn remove_sandbox(&mut self, id: &SandboxId) {
+        let Some(sandbox) = self.sandboxes.remove(id) else { return };
+        self.by_engine_id.remove(&sandbox.engine_id);
+        if let Some(pool) = self.pools.get_mut(&sandbox.profile) {
+            pool.members.remove(id);
+        }
+        self.changes.sandboxes.insert(id.clone());
+        self.changes.pools.insert(sandbox.profile);
+    }
+
+    /// Keeps a pool warm from now on.
+    pub(super) fn activate(&mut self, name: &str) {
+        if let Some(pool) = self.pools.get_mut(name) {
+            pool.active = true;
+        }
+    }
+
+    /// Notes that a sandbox, and so its pool, has changed.
+    pub(super) fn touch(&mut self, id: &SandboxId) {
+        if let Some(sandbox) = self.sandboxes.get(id) {
+            self.changes.pools.insert(sandbox.profile.clone());
+            self.changes.sandboxes.insert(id.clone());
+        }
+    }
+}

@@ -1,0 +1,46 @@
+//! Before the request: everything that can be done in advance, and then waiting.
+
+use std::time::Duration;
+
+use brig_init::wire::Armed;
+
+use crate::fatal::Fatal;
+use crate::inbox::Heard;
+use crate::station::{Outlet, Station};
+use crate::sys;
+use crate::usage::Meters;
+
+/// Long enough to be no load at all; when it is over, the waiting begins again.
+const A_WHILE: Duration = Duration::from_secs(60 * 60);
+
+/// Makes everything ready, and says so on stdout.
+///
+/// # Errors
+/// [`Fatal::Setup`] when the kernel refuses something, and the errors of a write.
+pub fn arm() -> Result<Station, Fatal> {
+    let is_pid_1 = std::process::id() == 1;
+    // Before becoming undumpable, which gives the files in /proc/self to root.
+    let meters = Meters::open(is_pid_1);
+    sys::become_undumpable().map_err(|error| Fatal::Setup("prctl dumpable", error))?;
+    if !is_pid_1 {
+        sys::become_subreaper().map_err(|error| Fatal::Setup("prctl subreaper", error))?;
+    }
+    let signals = sys::child_signals().map_err(|error| Fatal::Setup("signalfd", error))?;
+    let mut station = Station::new(signals, meters);
+    station.deliver(Outlet::Stdout, &Armed::this(is_pid_1).encode())?;
+    Ok(station)
+}
+
+/// Waits for the body of the request. Nothing when the owner has closed stdin instead.
+///
+/// # Errors
+/// When something else than a request comes.
+pub fn wait_for_request(station: &mut Station) -> Result<Option<Vec<u8>>, Fatal> {
+    loop {
+        match station.wait(A_WHILE)? {
+            Heard::Request(body) => return Ok(Some(body)),
+            Heard::Goodbye => return Ok(None),
+            Heard::Nothing | Heard::Cancel => {}
+        }
+    }
+}

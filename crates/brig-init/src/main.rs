@@ -1,0 +1,62 @@
+//! `brig-init`: PID 1 inside a sandbox.
+//!
+//! It arms itself, waits for one request on stdin, runs it, kills whatever is left, says on both streams how it ended,
+//! and exits. The wire format is in [`brig_init::wire`], the exit codes in [`brig_init::exit`].
+//!
+//! ```text
+//!            REQUEST                 last step ended, or a step failed
+//!   armed ─────────────▶ running ───────────────────────────────────────▶ killing ──▶ fences ──▶ exit 0
+//!     │                    │  │      deadline, CANCEL, bad request, file failed  ▲
+//!     │ end of stdin       │  └──────────────────────────────────────────────────┘
+//!     ▼                    │ end of stdin without END, or garbage
+//!   exit 0                 └──────────────────────▶ killing ──▶ exit 3 or 2
+//! ```
+//!
+//! As PID 1 it kills everything in its PID namespace. As an ordinary process, which is for tests and for engines
+//! without PID namespaces, it kills its descendants and nobody else.
+
+mod armed;
+mod exec;
+mod fatal;
+mod files;
+mod inbox;
+mod outcome;
+mod plan;
+mod reap;
+mod run;
+mod station;
+mod sys;
+mod usage;
+
+use std::process::ExitCode;
+
+use brig_init::exit;
+
+use fatal::Fatal;
+use reap::Children;
+use station::Station;
+
+fn main() -> ExitCode {
+    let ended = armed::arm().and_then(|mut station| serve(&mut station));
+    match ended {
+        Ok(()) => ExitCode::from(exit::DONE),
+        Err(fatal) => {
+            // Nobody is there to read it when the owner is gone.
+            if !matches!(fatal, Fatal::OwnerGone) {
+                station::say(&format!("brig-init: {fatal}\n"));
+            }
+            ExitCode::from(fatal.code())
+        }
+    }
+}
+
+fn serve(station: &mut Station) -> Result<(), Fatal> {
+    let Some(body) = armed::wait_for_request(station)? else {
+        return Ok(());
+    };
+    let answered = run::answer(station, body);
+    if answered.is_err() {
+        reap::everything(station, &mut Children::none())?;
+    }
+    answered
+}

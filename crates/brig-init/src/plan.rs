@@ -1,0 +1,92 @@
+//! From a request to what can be started: files written, stdin in memory, strings ended with NUL.
+
+use std::ffi::{CString, NulError};
+use std::fs::File;
+use std::io::{self, Seek, Write};
+use std::os::fd::OwnedFd;
+
+use brig_init::wire::{How, Request, Step, Why};
+
+use crate::exec::Program;
+use crate::files;
+use crate::outcome::{Outcome, complain};
+use crate::sys;
+
+/// The search path of a step whose environment has no PATH.
+const DEFAULT_PATH: &[u8] = b"/usr/local/sbin:/usr/local/bin:/usr/sbin:/usr/bin:/sbin:/bin";
+
+/// A request made ready. It borrows nothing, so that the request's memory can be given back before the run.
+pub struct Plan {
+    pub steps: Vec<Program>,
+    pub keep_going: bool,
+    /// For the first step.
+    pub stdin: OwnedFd,
+    /// For all others.
+    pub empty: OwnedFd,
+}
+
+impl Plan {
+    /// Does everything that comes before the first step.
+    ///
+    /// # Errors
+    /// The outcome of a run that could not begin.
+    pub fn prepare(request: &Request<'_>) -> Result<Plan, Outcome> {
+        let steps: Result<Vec<Program>, NulError> = request.steps.iter().map(|step| program(step, request)).collect();
+        // The wire format has no NUL bytes in these, so that this is only for the type's sake.
+        let steps = steps.map_err(|error| refused(Why::BadRequest, "request", b"", &error.into()))?;
+        for file in &request.files {
+            let cwd = steps.first().map(|step| step.cwd.as_c_str()).unwrap_or(c"/");
+            files::write(file, cwd).map_err(|error| refused(Why::FileFailed, "create", file.path, &error))?;
+        }
+        let unavailable = |error: io::Error| refused(Why::Finished, "stdin", b"", &error);
+        let empty: OwnedFd = File::open("/dev/null").map_err(unavailable)?.into();
+        let stdin = if request.stdin.is_empty() {
+            empty.try_clone().map_err(unavailable)?
+        } else {
+            in_memory(request.stdin).map_err(unavailable)?
+        };
+        Ok(Plan { steps, keep_going: request.keep_going, stdin, empty })
+    }
+}
+
+fn refused(why: Why, call: &str, name: &[u8], error: &io::Error) -> Outcome {
+    let errno = error.raw_os_error().unwrap_or(sys::EINVAL);
+    let message = complain(call, name, errno);
+    Outcome { how: How::NotStarted(errno), why, step: 0, steps_run: 0, message }
+}
+
+/// A complete stdin, as a file in memory that is read from its beginning.
+fn in_memory(bytes: &[u8]) -> io::Result<OwnedFd> {
+    let mut file = File::from(sys::memory_file(c"stdin")?);
+    file.write_all(bytes)?;
+    file.rewind()?;
+    Ok(file.into())
+}
+
+fn program(step: &Step<'_>, request: &Request<'_>) -> Result<Program, NulError> {
+    let env = step.env.iter().map(|(name, value)| CString::new([name, b"=".as_slice(), value].concat()));
+    Ok(Program {
+        candidates: candidates(step)?,
+        argv: step.argv.iter().map(|arg| CString::new(*arg)).collect::<Result<_, _>>()?,
+        env: env.collect::<Result<_, _>>()?,
+        cwd: CString::new(step.cwd)?,
+        rlimits: request.rlimits.iter().map(|limit| (limit.resource, limit.value)).collect(),
+    })
+}
+
+/// Where the program may be. An empty part of PATH means the working directory, as it does in a shell.
+fn candidates(step: &Step<'_>) -> Result<Vec<CString>, NulError> {
+    let Some(name) = step.argv.first() else {
+        return Ok(Vec::new());
+    };
+    if name.contains(&b'/') {
+        return Ok(vec![CString::new(*name)?]);
+    }
+    let path = step.env.iter().find(|(name, _)| *name == b"PATH").map_or(DEFAULT_PATH, |(_, value)| value);
+    path.split(|byte| *byte == b':')
+        .map(|directory| {
+            let directory = if directory.is_empty() { b".".as_slice() } else { directory };
+            CString::new([directory, b"/", name].concat())
+        })
+        .collect()
+}

@@ -1,0 +1,118 @@
+//! The one place that waits: for the owner, for dead children, and for the clock.
+
+use std::os::fd::{AsRawFd, OwnedFd};
+use std::time::{Duration, Instant};
+
+use crate::fatal::Fatal;
+use crate::inbox::{Heard, Inbox};
+use crate::sys::{self, PollFd};
+use crate::usage::Meters;
+
+/// How long a stream may take no byte at all of what init itself has to say.
+const WRITE_LIMIT: Duration = Duration::from_secs(10);
+
+/// What an armed init has at hand.
+pub struct Station {
+    inbox: Inbox,
+    signals: OwnedFd,
+    pub meters: Meters,
+}
+
+impl Station {
+    pub fn new(signals: OwnedFd, meters: Meters) -> Station {
+        Station { inbox: Inbox::new(), signals, meters }
+    }
+
+    /// Waits until the owner says something, a child dies or the time is over.
+    pub fn wait(&mut self, timeout: Duration) -> Result<Heard, Fatal> {
+        let mut fds = [PollFd::readable(self.inbox.fd()), PollFd::readable(self.signals.as_raw_fd())];
+        sys::poll(&mut fds, timeout).map_err(|error| Fatal::Setup("ppoll", error))?;
+        self.drain_signals(&fds[1]);
+        if fds[0].is_ready() { self.inbox.listen() } else { Ok(Heard::Nothing) }
+    }
+
+    /// Waits until a child dies or the time is over, whatever the owner says meanwhile.
+    pub fn wait_for_children(&self, timeout: Duration) {
+        let mut fds = [PollFd::readable(self.signals.as_raw_fd())];
+        // Without a working poll the caller's loop still ends, at its own limit.
+        let _ = sys::poll(&mut fds, timeout);
+        self.drain_signals(&fds[0]);
+    }
+
+    /// Writes all of this on a stream of init's own, and goes on noticing the end of the owner.
+    ///
+    /// A stream that cannot be written any more because its reader is gone counts as written: there is nobody left to
+    /// tell. Whether the descriptor blocks is unknown, as its flags are shared with every program that had it; since
+    /// all of it is shorter than PIPE_BUF, a write after a successful poll does not block.
+    pub fn deliver(&mut self, stream: Outlet, mut bytes: &[u8]) -> Result<(), Fatal> {
+        let mut give_up = Instant::now() + WRITE_LIMIT;
+        while !bytes.is_empty() {
+            let left = give_up.saturating_duration_since(Instant::now());
+            if left.is_zero() {
+                return Err(Fatal::Undelivered(stream.name()));
+            }
+            let mut fds = [PollFd::writable(stream.fd()), PollFd::readable(self.inbox.fd_in_a_run())];
+            sys::poll(&mut fds, left).map_err(|error| Fatal::Setup("ppoll", error))?;
+            if fds[0].is_ready() {
+                match sys::write(stream.fd(), bytes) {
+                    Ok(count) => {
+                        bytes = &bytes[count..];
+                        give_up = Instant::now() + WRITE_LIMIT;
+                    }
+                    Err(error) => match error.kind() {
+                        std::io::ErrorKind::WouldBlock | std::io::ErrorKind::Interrupted => {}
+                        std::io::ErrorKind::BrokenPipe | std::io::ErrorKind::ConnectionReset => {
+                            return Ok(());
+                        }
+                        _ => return Err(Fatal::Undelivered(stream.name())),
+                    },
+                }
+            }
+            // Too late for a CANCEL to change anything; the owner's end still counts.
+            if fds[1].is_ready() {
+                self.inbox.listen()?;
+            }
+        }
+        Ok(())
+    }
+
+    fn drain_signals(&self, polled: &PollFd) {
+        // Each record is of 128 bytes. What they say does not matter, as waitpid knows better; only that they are
+        // gone, so that the next one is noticed.
+        let mut records = [0; 1024];
+        if polled.is_ready() {
+            while sys::read(self.signals.as_raw_fd(), &mut records).is_ok_and(|count| count == records.len()) {}
+        }
+    }
+}
+
+/// A stream that init writes on.
+#[derive(Debug, Clone, Copy)]
+pub enum Outlet {
+    Stdout,
+    Stderr,
+}
+
+impl Outlet {
+    fn fd(self) -> i32 {
+        match self {
+            Outlet::Stdout => sys::STDOUT,
+            Outlet::Stderr => sys::STDERR,
+        }
+    }
+
+    fn name(self) -> &'static str {
+        match self {
+            Outlet::Stdout => "stdout",
+            Outlet::Stderr => "stderr",
+        }
+    }
+}
+
+/// Says one line on stderr if there is room for it at once: init must not hang for the sake of a message.
+pub fn say(line: &str) {
+    let mut fds = [PollFd::writable(sys::STDERR)];
+    if sys::poll(&mut fds, Duration::from_millis(100)).is_ok() && fds[0].is_ready() {
+        let _ = sys::write(sys::STDERR, line.as_bytes());
+    }
+}

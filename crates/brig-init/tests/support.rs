@@ -1,0 +1,219 @@
+//! An owner for one init, and what it takes to look at it.
+
+use std::fs;
+use std::io::{Read, Write};
+use std::os::unix::process::ExitStatusExt;
+use std::path::PathBuf;
+use std::process::{Child, ChildStdin, Command, ExitStatus, Stdio};
+use std::sync::atomic::{AtomicU32, Ordering};
+use std::time::{Duration, Instant};
+
+use brig_init::wire::{
+    ARMED_LEN, Armed, ArmedFinder, ArmedScan, Fence, FenceFinder, How, Nonce, Request, Step, Stream, Trailer, Why,
+};
+
+/// How long anything may take that should be there at once, on a busy machine.
+const PATIENCE: Duration = Duration::from_secs(30);
+
+pub const PATH: (&[u8], &[u8]) = (b"PATH", b"/usr/local/bin:/usr/bin:/bin");
+
+/// A running init whose ARMED was read. When dropped, it and all that it runs are gone.
+pub struct Init {
+    pub child: Child,
+    pub stdin: Option<ChildStdin>,
+}
+
+/// What became of a run.
+#[derive(Debug)]
+pub struct Ended {
+    pub stdout: Vec<u8>,
+    pub stderr: Vec<u8>,
+    pub trailer: Trailer,
+    pub status: ExitStatus,
+}
+
+impl Init {
+    pub fn armed() -> Init {
+        let mut init = Init::spawn(&mut command());
+        let mut bytes = [0; ARMED_LEN];
+        init.child.stdout.as_mut().unwrap().read_exact(&mut bytes).unwrap();
+        let mut finder = ArmedFinder::new();
+        let armed = Armed { is_pid_1: false, ..Armed::this(false) };
+        assert_eq!(finder.push(&bytes), ArmedScan::Armed(armed, b""));
+        init
+    }
+
+    pub fn spawn(command: &mut Command) -> Init {
+        let mut child = command.spawn().unwrap();
+        let stdin = child.stdin.take();
+        Init { child, stdin }
+    }
+
+    pub fn send(&mut self, bytes: &[u8]) {
+        self.stdin.as_mut().unwrap().write_all(bytes).unwrap();
+    }
+
+    pub fn hang_up(&mut self) {
+        drop(self.stdin.take());
+    }
+
+    /// Reads stdout until it has this many lines, and gives the last.
+    pub fn line(&mut self) -> String {
+        let stdout = self.child.stdout.as_mut().unwrap();
+        let mut line = Vec::new();
+        let mut byte = [0];
+        while stdout.read(&mut byte).unwrap() == 1 && byte != *b"\n" {
+            line.push(byte[0]);
+        }
+        String::from_utf8(line).unwrap()
+    }
+
+    pub fn exit_code(&mut self) -> Option<i32> {
+        let mut status = None;
+        until("init exits", || {
+            status = self.child.try_wait().unwrap();
+            status.is_some()
+        });
+        status.unwrap().code()
+    }
+
+    /// Reads both streams to their fences and waits for the exit.
+    pub fn end(mut self, nonce: Nonce) -> Ended {
+        let mut stdout = self.child.stdout.take().unwrap();
+        let mut stderr = self.child.stderr.take().unwrap();
+        let reader = std::thread::spawn(move || to_fence(&mut stdout, nonce, Stream::Stdout));
+        let (err, trailer) = to_fence(&mut stderr, nonce, Stream::Stderr);
+        let (out, fence) = reader.join().unwrap();
+        assert_eq!(fence, Fence::Stdout { artifacts: 0 });
+        let Fence::Stderr(trailer) = trailer else { panic!("{trailer:?}") };
+        self.exit_code();
+        Ended { stdout: out, stderr: err, trailer, status: self.child.wait().unwrap() }
+    }
+}
+
+impl Drop for Init {
+    fn drop(&mut self) {
+        // The end of stdin makes init kill what it runs; killing init itself would let that go free.
+        self.hang_up();
+        drop(self.child.stdout.take());
+        drop(self.child.stderr.take());
+        let begun = Instant::now();
+        while begun.elapsed() < PATIENCE && self.child.try_wait().is_ok_and(|status| status.is_none()) {
+            std::thread::sleep(Duration::from_millis(1));
+        }
+        let _ = self.child.kill();
+        let _ = self.child.wait();
+    }
+}
+
+/// Init with three pipes, and an environment of its own that must not reach any program.
+pub fn command() -> Command {
+    let mut command = Command::new(env!("CARGO_BIN_EXE_brig-init"));
+    command.env("BRIG_TEST_SECRET", "of init").stdin(Stdio::piped()).stdout(Stdio::piped()).stderr(Stdio::piped());
+    command
+}
+
+/// Everything up to the fence, and the fence; nothing may come after it.
+pub fn to_fence(stream: &mut impl Read, nonce: Nonce, which: Stream) -> (Vec<u8>, Fence) {
+    let mut finder = FenceFinder::new(nonce, which);
+    let (mut output, mut fence) = (Vec::new(), None);
+    let mut chunk = vec![0; 8192];
+    loop {
+        let count = stream.read(&mut chunk).unwrap();
+        if count == 0 {
+            let text = String::from_utf8_lossy(&output).into_owned();
+            return (output, fence.unwrap_or_else(|| panic!("no fence on {which:?} after {text:?}")));
+        }
+        let scan = finder.push(&chunk[..count]);
+        output.extend_from_slice(scan.output[0]);
+        output.extend_from_slice(scan.output[1]);
+        assert_eq!(scan.rest, b"", "after the fence on {which:?}");
+        if let Some(found) = scan.fence {
+            fence = Some(found.unwrap());
+        }
+    }
+}
+
+pub fn nonce() -> Nonce {
+    let mut nonce = [0; 32];
+    fs::File::open("/dev/urandom").unwrap().read_exact(&mut nonce).unwrap();
+    nonce
+}
+
+pub fn shell(script: &str) -> Step<'_> {
+    Step { argv: vec![b"sh", b"-c", script.as_bytes()], env: vec![PATH], cwd: b"/" }
+}
+
+pub fn request(steps: Vec<Step<'_>>) -> Request<'_> {
+    Request {
+        nonce: nonce(),
+        deadline_ms: 60_000,
+        keep_going: false,
+        rlimits: vec![],
+        steps,
+        files: vec![],
+        stdin: b"",
+    }
+}
+
+/// Sends one request to a fresh init and waits for its end.
+pub fn run(request: &Request<'_>) -> Ended {
+    let mut init = Init::armed();
+    init.send(&request.encode().unwrap());
+    let ended = init.end(request.nonce);
+    assert_eq!(ended.status.code(), Some(0), "signal {:?}", ended.status.signal());
+    ended
+}
+
+/// Runs a script that is to exit with 0, and gives what it wrote on stdout.
+pub fn output_of(request: &Request<'_>) -> String {
+    let ended = run(request);
+    assert_eq!((ended.trailer.how, ended.trailer.why), (How::Exited(0), Why::Finished), "{ended:?}");
+    String::from_utf8(ended.stdout).unwrap()
+}
+
+/// Waits for a condition.
+pub fn until(what: &str, mut condition: impl FnMut() -> bool) {
+    let begun = Instant::now();
+    while !condition() {
+        assert!(begun.elapsed() < PATIENCE, "waited too long: {what}");
+        std::thread::sleep(Duration::from_millis(1));
+    }
+}
+
+/// A number that no other process has in its arguments: `sleep` takes it as its seconds.
+pub fn mark() -> String {
+    static NEXT: AtomicU32 = AtomicU32::new(0);
+    format!("{}{:03}", 300_000 + std::process::id() % 100_000, NEXT.fetch_add(1, Ordering::Relaxed))
+}
+
+/// How many processes have the mark as an argument.
+pub fn marked(mark: &str) -> usize {
+    let has_mark = |entry: &fs::DirEntry| {
+        // What is no process has no such file.
+        let arguments = fs::read(entry.path().join("cmdline")).unwrap_or_default();
+        arguments.split(|byte| *byte == 0).any(|argument| argument == mark.as_bytes())
+    };
+    fs::read_dir("/proc").unwrap().filter_map(Result::ok).filter(has_mark).count()
+}
+
+/// A directory that goes away.
+pub struct Dir(pub PathBuf);
+
+impl Dir {
+    pub fn new() -> Dir {
+        let path = std::env::temp_dir().join(format!("brig-init-test-{}", mark()));
+        fs::create_dir(&path).unwrap();
+        Dir(path)
+    }
+
+    pub fn bytes(&self) -> &[u8] {
+        self.0.as_os_str().as_encoded_bytes()
+    }
+}
+
+impl Drop for Dir {
+    fn drop(&mut self) {
+        let _ = fs::remove_dir_all(&self.0);
+    }
+}

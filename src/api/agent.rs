@@ -1,0 +1,257 @@
+//! What agents can ask: propose, look at their own, take back.
+
+use std::time::Duration;
+
+use axum::Router;
+use axum::extract::rejection::BytesRejection;
+use axum::extract::{ConnectInfo, Path, Query, State};
+use axum::response::Response;
+use axum::routing::{get, post};
+use brig_core::id::ProposalId;
+use brig_core::machine::Answer;
+use brig_core::problem::{Code, Problem};
+use brig_core::proposal::{Agent, Draft};
+use bytes::Bytes;
+use hyper::HeaderMap;
+use serde::Deserialize;
+use tokio::sync::oneshot;
+use tokio::time::{Instant, interval, timeout_at};
+
+use super::access::Peer;
+use super::follow::{self, Left, Lines, not_found, say};
+use super::reply::{self, Refusal};
+use super::server::{Services, read};
+use super::wire::{Done, FollowLine, ProposalDetail};
+use crate::supervisor::message::{Query as Look, Request};
+use crate::supervisor::view;
+
+/// The longest that a request waits for a proposal to end, in milliseconds.
+const LONGEST_WAIT_MS: u64 = 60_000;
+/// How long an answer may take before the client is told what it waits for.
+const PATIENCE: Duration = Duration::from_millis(250);
+
+/// The agent socket's requests.
+pub fn routes() -> Router<Services> {
+    Router::new()
+        .route("/v1/proposals", post(propose))
+        .route("/v1/proposals/{id}", get(show))
+        .route("/v1/proposals/{id}/output", get(output))
+        .route("/v1/proposals/{id}/withdraw", post(withdraw))
+        .route("/v1/profiles", get(profiles))
+}
+
+#[derive(Deserialize)]
+struct ProposeOptions {
+    /// Answer with lines: what becomes of it, and its output.
+    #[serde(default)]
+    follow: bool,
+    /// Withdraw it, or kill its run, if the client goes away while it follows.
+    #[serde(default)]
+    withdraw: bool,
+}
+
+async fn propose(
+    State(services): State<Services>,
+    ConnectInfo(peer): ConnectInfo<Peer>,
+    Query(options): Query<ProposeOptions>,
+    headers: HeaderMap,
+    body: Result<Bytes, BytesRejection>,
+) -> Result<Response, Refusal> {
+    let agent = services.access.agent(peer, &headers)?;
+    let draft: Box<Draft> = Box::new(reply::body(&read(body)?)?);
+    let id = super::new_id()?;
+    if !options.follow {
+        let known = accepted(services.mailbox.request(Request::Propose { id, agent: agent.clone(), draft }).await?)?;
+        return Ok(reply::json(&own(&services, &agent, &known).await?));
+    }
+    let (lines, stream) = follow::channel();
+    let (begin, begun) = oneshot::channel();
+    let conversation = Conversation { services, agent, id, lines, withdraw: options.withdraw };
+    // A task of its own, so that a client that goes away at any moment is noticed, and its wish heeded.
+    tokio::spawn(conversation.lead(draft, begin));
+    match begun.await {
+        Ok(Err(problem)) => Err(problem.into()),
+        Ok(Ok(())) | Err(_) => Ok(reply::lines(stream)),
+    }
+}
+
+/// A client that proposes and follows in one request.
+struct Conversation {
+    services: Services,
+    agent: Agent,
+    id: ProposalId,
+    lines: Lines,
+    withdraw: bool,
+}
+
+impl Conversation {
+    async fn lead(self, draft: Box<Draft>, begin: oneshot::Sender<Result<(), Problem>>) {
+        let followed = match self.ask(draft, begin).await {
+            Ok(Some(id)) => follow::proposal(&self.services, &id, 0, true, &self.lines).await,
+            Ok(None) => Ok(()),
+            Err(left) => Err(left),
+        };
+        if let (Err(Left), true) = (followed, self.withdraw) {
+            let request = Request::Withdraw { id: self.id.clone(), agent: self.agent.clone() };
+            if let Err(problem) = self.services.mailbox.request(request).await {
+                tracing::debug!("{} could not be withdrawn: {problem}", self.id);
+            }
+        }
+    }
+
+    /// Proposes. Its name when it was accepted; nothing when the client was told why not.
+    async fn ask(
+        &self,
+        draft: Box<Draft>,
+        begin: oneshot::Sender<Result<(), Problem>>,
+    ) -> Result<Option<ProposalId>, Left> {
+        let profile = draft.profile.clone();
+        let request = Request::Propose { id: self.id.clone(), agent: self.agent.clone(), draft };
+        let mut answer = std::pin::pin!(self.services.mailbox.request(request));
+        let quick = tokio::select! {
+            biased;
+            answer = &mut answer => Some(answer),
+            () = self.lines.closed() => return Err(Left),
+            () = tokio::time::sleep(PATIENCE) => None,
+        };
+        match quick.map(|answer| answer.and_then(accepted)) {
+            Some(Ok(id)) => begin.send(Ok(())).map(|()| Some(id)).map_err(|_| Left),
+            Some(Err(problem)) => begin.send(Err(problem)).map(|()| None).map_err(|_| Left),
+            None => {
+                begin.send(Ok(())).map_err(|_| Left)?;
+                let answer = tokio::select! {
+                    biased;
+                    answer = answer => answer,
+                    Left = self.tell_progress(profile) => return Err(Left),
+                };
+                match answer.and_then(accepted) {
+                    Ok(id) => Ok(Some(id)),
+                    Err(problem) => say(&self.lines, &FollowLine::Problem(problem)).await.map(|()| None),
+                }
+            }
+        }
+    }
+
+    /// Tells what is being done about the image, until the client goes away.
+    async fn tell_progress(&self, profile: Option<String>) -> Left {
+        let mut told = String::new();
+        let mut ticks = interval(PATIENCE);
+        loop {
+            tokio::select! {
+                () = self.lines.closed() => return Left,
+                _ = ticks.tick() => {}
+            }
+            let pool = self.services.mailbox.query(|reply| Look::Pool(profile.clone(), reply)).await;
+            let text = pool.ok().flatten().and_then(|pool| pool.progress).unwrap_or_default();
+            if text != told && !text.is_empty() {
+                told.clone_from(&text);
+                if say(&self.lines, &FollowLine::Note { text }).await.is_err() {
+                    return Left;
+                }
+            }
+        }
+    }
+}
+
+#[derive(Deserialize)]
+struct WaitOptions {
+    /// Milliseconds to wait for its end; what it is then is answered.
+    #[serde(default)]
+    wait_ms: u64,
+}
+
+async fn show(
+    State(services): State<Services>,
+    ConnectInfo(peer): ConnectInfo<Peer>,
+    Path(id): Path<String>,
+    Query(options): Query<WaitOptions>,
+    headers: HeaderMap,
+) -> Result<Response, Refusal> {
+    let agent = services.access.agent(peer, &headers)?;
+    let id = ProposalId(id);
+    own(&services, &agent, &id).await?;
+    let until = Instant::now() + Duration::from_millis(options.wait_ms.min(LONGEST_WAIT_MS));
+    if let Some(mut row) = services.mailbox.query(|reply| Look::Follow(id.clone(), reply)).await? {
+        // An elapsed wait answers with what there is, and so does a supervisor that ends.
+        let _ = timeout_at(until, row.wait_for(|row| row.status.is_final())).await;
+    }
+    Ok(reply::json(&own(&services, &agent, &id).await?))
+}
+
+#[derive(Deserialize)]
+struct OutputOptions {
+    /// The number of the first chunk.
+    #[serde(default)]
+    from: u64,
+    /// Go on until its end.
+    #[serde(default)]
+    follow: bool,
+}
+
+async fn output(
+    State(services): State<Services>,
+    ConnectInfo(peer): ConnectInfo<Peer>,
+    Path(id): Path<String>,
+    Query(options): Query<OutputOptions>,
+    headers: HeaderMap,
+) -> Result<Response, Refusal> {
+    let agent = services.access.agent(peer, &headers)?;
+    let id = ProposalId(id);
+    own(&services, &agent, &id).await?;
+    Ok(stream_output(services, id, options.from, options.follow))
+}
+
+/// Answers with a proposal's lines.
+pub fn stream_output(services: Services, id: ProposalId, from: u64, live: bool) -> Response {
+    let (lines, stream) = follow::channel();
+    tokio::spawn(async move {
+        // A client that leaves changes nothing.
+        let _ = follow::proposal(&services, &id, from, live, &lines).await;
+    });
+    reply::lines(stream)
+}
+
+async fn withdraw(
+    State(services): State<Services>,
+    ConnectInfo(peer): ConnectInfo<Peer>,
+    Path(id): Path<String>,
+    headers: HeaderMap,
+) -> Result<Response, Refusal> {
+    let agent = services.access.agent(peer, &headers)?;
+    services.mailbox.request(Request::Withdraw { id: ProposalId(id), agent }).await?;
+    Ok(reply::json(&Done {}))
+}
+
+async fn profiles(
+    State(services): State<Services>,
+    ConnectInfo(peer): ConnectInfo<Peer>,
+    headers: HeaderMap,
+) -> Result<Response, Refusal> {
+    services.access.agent(peer, &headers)?;
+    Ok(reply::json(&services.mailbox.query(Look::Profiles).await?))
+}
+
+fn accepted(answer: Answer) -> Result<ProposalId, Problem> {
+    match answer {
+        Answer::Accepted(id) => Ok(id),
+        Answer::Done => Err(Problem::new(Code::Internal, "a proposal was answered with nothing")),
+    }
+}
+
+/// One of the agent's own proposals. Those of others are as good as not there.
+async fn own(services: &Services, agent: &Agent, id: &ProposalId) -> Result<ProposalDetail, Problem> {
+    let detail = detail(services, id).await?;
+    if detail.row.agent.name != agent.name {
+        return Err(not_found(id));
+    }
+    Ok(detail)
+}
+
+/// A proposal, from memory or from the journal.
+pub async fn detail(services: &Services, id: &ProposalId) -> Result<ProposalDetail, Problem> {
+    if let Some(detail) = services.mailbox.query(|reply| Look::Proposal(id.clone(), reply)).await? {
+        return Ok(detail);
+    }
+    let recorded = follow::read(services, id).await?;
+    recorded.map(|proposal| view::proposal_detail(&proposal)).ok_or_else(|| not_found(id))
+}

@@ -1,0 +1,76 @@
+//! Answers, and the requests that are read by hand so that what is wrong with them is said well.
+
+use axum::body::Body;
+use axum::response::{IntoResponse, Response};
+use brig_core::problem::{Code, Problem};
+use bytes::Bytes;
+use futures_util::stream::{Stream, StreamExt as _};
+use hyper::StatusCode;
+use hyper::header::CONTENT_TYPE;
+use serde::Serialize;
+use serde::de::DeserializeOwned;
+
+use super::wire::ErrorBody;
+
+/// A problem, as an answer.
+#[derive(Debug)]
+pub struct Refusal(pub Problem);
+
+impl From<Problem> for Refusal {
+    fn from(problem: Problem) -> Self {
+        Self(problem)
+    }
+}
+
+impl IntoResponse for Refusal {
+    fn into_response(self) -> Response {
+        let status = status(self.0.code);
+        (status, axum::Json(ErrorBody { error: self.0 })).into_response()
+    }
+}
+
+/// The HTTP status of a problem. Programs go by the code; the status is for those who only know HTTP.
+const fn status(code: Code) -> StatusCode {
+    match code {
+        Code::Malformed | Code::InvalidField | Code::Loosens | Code::UnknownProfile | Code::Ambiguous => {
+            StatusCode::BAD_REQUEST
+        }
+        Code::TooLarge => StatusCode::PAYLOAD_TOO_LARGE,
+        Code::QueueFull => StatusCode::TOO_MANY_REQUESTS,
+        Code::NotFound => StatusCode::NOT_FOUND,
+        Code::KeyConflict | Code::DigestMismatch | Code::NotWaiting | Code::NotRunning => StatusCode::CONFLICT,
+        Code::WrongToken => StatusCode::UNAUTHORIZED,
+        Code::WrongUser => StatusCode::FORBIDDEN,
+        Code::ShuttingDown
+        | Code::JournalFailed
+        | Code::NoSupervisor
+        | Code::AlreadyRunning
+        | Code::EngineUnreachable
+        | Code::EngineTimeout
+        | Code::ImageUnavailable => StatusCode::SERVICE_UNAVAILABLE,
+        Code::EngineRefused | Code::EngineProtocol | Code::Unsupported => StatusCode::BAD_GATEWAY,
+        Code::Config | Code::LocalIo | Code::Internal => StatusCode::INTERNAL_SERVER_ERROR,
+    }
+}
+
+/// A value, as an answer.
+pub fn json(value: &impl Serialize) -> Response {
+    (StatusCode::OK, [(CONTENT_TYPE, "application/json")], super::ndjson(value)).into_response()
+}
+
+/// Lines, as an answer that goes on for as long as there are any.
+pub fn lines(lines: impl Stream<Item = Bytes> + Send + 'static) -> Response {
+    let body = Body::from_stream(lines.map(Ok::<_, std::convert::Infallible>));
+    (StatusCode::OK, [(CONTENT_TYPE, "application/x-ndjson")], body).into_response()
+}
+
+/// Reads a request's body.
+///
+/// # Errors
+/// `malformed`, with the place and what was expected there.
+pub fn body<T: DeserializeOwned>(bytes: &Bytes) -> Result<T, Problem> {
+    serde_json::from_slice(bytes).map_err(|error| {
+        Problem::new(Code::Malformed, format!("the request's body is not what is expected here: {error}"))
+            .help("docs/api.md shows each request")
+    })
+}

@@ -1,0 +1,141 @@
+//! `brig audit`: what the journal says. Reads the file itself, so it needs no supervisor and trusts none.
+
+use std::io::{self, Write};
+use std::sync::Arc;
+use std::sync::atomic::{AtomicBool, Ordering};
+
+use brig_core::problem::{Code, Problem};
+use brig_core::visible;
+use clap::Subcommand;
+use serde_json::json;
+
+use super::context::Context;
+use super::exit::{Exit, Stop};
+use super::output;
+use crate::config::units::size_text;
+use crate::journal::{Reader, Verified};
+
+/// Arguments of `brig audit`.
+#[derive(Debug, clap::Args)]
+pub struct Args {
+    #[command(subcommand)]
+    what: What,
+}
+
+#[derive(Debug, Subcommand)]
+enum What {
+    /// Check that no entry of the journal was changed, removed or added; exits with 1 when one was
+    ///
+    /// Keep the head that it prints somewhere else: a journal that was rewritten as a whole has another one.
+    Verify,
+    /// Print every entry as a line of JSON: number, at, hash, entry
+    Export,
+}
+
+/// Reads the journal.
+///
+/// # Errors
+/// `local_io` when there is none, `journal_failed` when it cannot be read.
+pub async fn audit(context: &Context, args: &Args) -> Result<Exit, Stop> {
+    let path = context.places.journal();
+    if !path.exists() {
+        return Err(Problem::new(Code::LocalIo, format!("there is no journal at {}", path.display()))
+            .help("a supervisor begins one; BRIG_STATE_DIR says where it is")
+            .into());
+    }
+    let reader = Reader::open(&path)?;
+    match args.what {
+        What::Verify => {
+            let verified = reader.verify().await?;
+            if context.json {
+                output::json(&as_json(&verified))?
+            } else {
+                output::say(&text(&verified))?
+            }
+            Ok(if verified.fault.is_none() { Exit::Done } else { Exit::Failed })
+        }
+        What::Export => {
+            let closed = Arc::new(AtomicBool::new(false));
+            match reader.export(Sink { out: io::stdout(), closed: Arc::clone(&closed) }).await {
+                Err(_) if closed.load(Ordering::Relaxed) => Err(Stop::Pipe),
+                Err(problem) => Err(problem.into()),
+                Ok(_) => Ok(Exit::Done),
+            }
+        }
+    }
+}
+
+fn text(verified: &Verified) -> String {
+    let Verified { entries, runs, output_bytes, head, fault, .. } = verified;
+    let fits =
+        format!("{entries} entries and {runs} ended runs with {} of output fit\nhead {head}", size_text(*output_bytes));
+    let Some(fault) = fault else { return format!("the journal is intact: {fits}\n") };
+    let at = fault.number.map_or_else(String::new, |number| format!(" at entry {number}"));
+    let of = fault.proposal.as_ref().map_or_else(String::new, |id| format!(", proposal {id}"));
+    let how = visible::line(fault.how.as_bytes());
+    format!("the journal is not as brig wrote it{at}{of}: {how}\nbefore that, {fits}\n")
+}
+
+fn as_json(verified: &Verified) -> serde_json::Value {
+    json!({
+        "intact": verified.fault.is_none(),
+        "entries": verified.entries,
+        "runs": verified.runs,
+        "output_bytes": verified.output_bytes,
+        "head": verified.head,
+        "fault": verified.fault.as_ref().map(|fault| json!({
+            "number": fault.number,
+            "proposal": fault.proposal,
+            "message": fault.how,
+        })),
+    })
+}
+
+/// The standard output, remembering whether its reader has gone: that is no failure of the journal.
+struct Sink {
+    out: io::Stdout,
+    closed: Arc<AtomicBool>,
+}
+
+impl Sink {
+    fn noted<T>(&self, result: io::Result<T>) -> io::Result<T> {
+        if result.as_ref().is_err_and(|error| error.kind() == io::ErrorKind::BrokenPipe) {
+            self.closed.store(true, Ordering::Relaxed);
+        }
+        result
+    }
+}
+
+impl Write for Sink {
+    fn write(&mut self, bytes: &[u8]) -> io::Result<usize> {
+        let result = self.out.write(bytes);
+        self.noted(result)
+    }
+
+    fn flush(&mut self) -> io::Result<()> {
+        let result = self.out.flush();
+        self.noted(result)
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use brig_core::id::ProposalId;
+    use brig_core::profile::Hash;
+
+    use super::*;
+    use crate::journal::Fault;
+
+    #[test]
+    fn a_fault_is_said_with_its_place() {
+        let mut verified =
+            Verified { entries: 7, entry_bytes: 1, runs: 2, output_bytes: 2048, head: Hash::of(b""), fault: None };
+        let fits = "7 entries and 2 ended runs with 2k of output fit";
+        assert!(text(&verified).starts_with(&format!("the journal is intact: {fits}\nhead e3b0c442")));
+        let how = "its hash is another".to_owned();
+        verified.fault = Some(Fault { number: Some(8), proposal: Some(ProposalId("abc".into())), how });
+        let shown = text(&verified);
+        assert!(shown.starts_with("the journal is not as brig wrote it at entry 8, proposal abc: its hash"), "{shown}");
+        assert_eq!(as_json(&verified)["fault"]["number"], 8);
+    }
+}

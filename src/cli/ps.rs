@@ -1,0 +1,79 @@
+//! `brig ps`: the sandboxes.
+
+use super::context::Context;
+use super::exit::{Exit, Stop};
+use super::output::{json, now_ms, remark, say, span};
+use super::table::Table;
+use crate::api::wire::{SandboxRow, SandboxState, Snapshot};
+use crate::config::units::size_text;
+
+/// Arguments of `brig ps`.
+#[derive(Debug, clap::Args)]
+pub struct Args {
+    /// Only those that run something
+    #[arg(short, long)]
+    running: bool,
+}
+
+/// Lists the sandboxes.
+///
+/// # Errors
+/// What the supervisor answers.
+pub async fn ps(context: &Context, args: &Args) -> Result<Exit, Stop> {
+    let mut rows = context.ask::<Snapshot>("/v1/snapshot").await?.sandboxes;
+    rows.retain(|row| !args.running || row.state == SandboxState::Running);
+    if context.json {
+        json(&rows)?;
+        return Ok(Exit::Done);
+    }
+    if rows.is_empty() {
+        remark("no sandboxes");
+        return Ok(Exit::Done);
+    }
+    let now = now_ms();
+    let mut table =
+        Table::new(&["ID", "STATE", "PROFILE", "SINCE", "LEFT", "CPU", "MEMORY", "PIDS", "PROPOSAL", "COMMAND"]);
+    for row in &rows {
+        table.row(cells(row, now));
+    }
+    say(&table.render(context.screen))?;
+    Ok(Exit::Done)
+}
+
+fn cells(row: &SandboxRow, now: i64) -> Vec<String> {
+    let usage = |text: &dyn Fn(crate::api::wire::UsageRow) -> String| row.usage.map_or_else(|| "-".to_owned(), text);
+    vec![
+        row.id.to_string(),
+        row.state.text().to_owned(),
+        row.profile.clone(),
+        span(now - row.since.0),
+        row.deadline_at.map_or_else(|| "-".to_owned(), |at| span(at.0 - now)),
+        usage(&|usage| usage.cpu_percent.map_or_else(|| "-".to_owned(), |percent| format!("{percent:.0}%"))),
+        usage(&|usage| format!("{}/{}", round_size(usage.memory), size_text(usage.memory_limit))),
+        usage(&|usage| format!("{}/{}", usage.pids, usage.pids_limit)),
+        row.proposal.as_ref().map_or_else(|| "-".to_owned(), ToString::to_string),
+        row.command.clone().unwrap_or_default(),
+    ]
+}
+
+/// A size for comparing: in its unit, without what is smaller.
+fn round_size(bytes: u64) -> String {
+    match bytes {
+        0..1024 => format!("{bytes}b"),
+        1024..1_048_576 => format!("{}k", bytes >> 10),
+        1_048_576..1_073_741_824 => format!("{}m", bytes >> 20),
+        _ => format!("{:.1}g", bytes as f64 / f64::from(1 << 30)),
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::round_size;
+
+    #[test]
+    fn sizes_are_rounded_down_to_their_unit() {
+        for (bytes, text) in [(1, "1b"), (2047, "1k"), (5 << 20, "5m"), (3 << 29, "1.5g")] {
+            assert_eq!(round_size(bytes), text);
+        }
+    }
+}

@@ -1,0 +1,377 @@
+//! `brig run`: proposes a command and is that command, as far as whoever started it can tell.
+//!
+//! The supervisor is asked to withdraw what was proposed when this connection goes away, so whatever ends this process
+//! ends the request too. A signal withdraws in so many words, so that its outcome can be told.
+
+use std::ffi::OsString;
+use std::io::{self, IsTerminal as _, Read as _};
+use std::time::Duration;
+
+use brig_core::admission::MAX_PAYLOAD_BYTES;
+use brig_core::blob::Blob;
+use brig_core::problem::{Code, Problem};
+use brig_core::proposal::{Draft, DraftStep, EndKind, Status};
+use brig_core::visible;
+use futures_util::StreamExt as _;
+use serde::Serialize;
+use tokio::io::AsyncWriteExt as _;
+use tokio::signal::unix::{Signal, SignalKind, signal};
+
+use super::context::{Context, patiently};
+use super::exit::{Exit, Stop};
+use super::output::{Tamer, json, remark, say, whisper};
+use super::show::decider;
+use super::values;
+use crate::api::client::Client;
+use crate::api::wire::{FollowLine, ProposalDetail, ProposalRow, end_text};
+use crate::engine::OutputStream;
+
+/// How long a withdrawal may take before this process ends without knowing.
+const WITHDRAWAL: Duration = Duration::from_secs(5);
+
+/// Arguments of `brig run`.
+#[derive(Debug, clap::Args)]
+pub struct Args {
+    /// What it runs in; the default of brig.toml when left out
+    #[arg(short, long, value_name = "NAME")]
+    profile: Option<String>,
+    /// Why, for the person who decides
+    #[arg(short, long, default_value = "", hide_default_value = true)]
+    reason: String,
+    /// A shorter time than the profile's, as in 10s or 5m (a bare number is seconds)
+    #[arg(short, long, value_name = "TIME", value_parser = values::duration)]
+    timeout: Option<u64>,
+    /// Less output than the profile's, as in 64k
+    #[arg(long, value_name = "SIZE", value_parser = values::size)]
+    output_limit: Option<u64>,
+    /// A variable on top of the profile's
+    #[arg(short, long = "env", value_name = "NAME=VALUE")]
+    env: Vec<OsString>,
+    /// The directory to start in, as the sandbox knows it
+    #[arg(short = 'C', long, value_name = "PATH")]
+    cwd: Option<OsString>,
+    /// Send the standard input, which is read to its end first: it is part of what is approved
+    #[arg(short = 'i', long)]
+    stdin: bool,
+    /// Print the identifier and do not wait; see `brig wait`
+    #[arg(short, long)]
+    detach: bool,
+    /// Idempotency key: the same key with the same request is the same proposal
+    #[arg(short, long)]
+    key: Option<String>,
+    /// Print the bytes as they are, even to a terminal
+    #[arg(long)]
+    raw: bool,
+    /// Program and arguments
+    #[arg(required = true, trailing_var_arg = true, allow_hyphen_values = true, value_name = "COMMAND")]
+    command: Vec<OsString>,
+}
+
+/// Proposes and, unless told to detach, follows to the end.
+///
+/// # Errors
+/// What the supervisor answers.
+pub async fn run(context: &Context, args: Args) -> Result<Exit, Stop> {
+    let client = context.agent()?;
+    let (detach, raw) = (args.detach, args.raw);
+    let draft = draft(args)?;
+    if detach {
+        let path = "/v1/proposals?follow=false&withdraw=false";
+        let row: ProposalRow = patiently(client.post(path, &draft)).await?;
+        if context.json {
+            json(&row)?
+        } else {
+            say(&row.id.0)?
+        }
+        return Ok(Exit::Done);
+    }
+    let mut follower = Follower::new(client, context.json, Printer::new(raw));
+    let mut signals = Signals::new()?;
+    let ended = tokio::select! {
+        ended = follower.follow(&draft) => ended,
+        () = signals.next() => tokio::select! {
+            ended = follower.withdraw() => ended,
+            // Asked twice: the connection is gone with this process, and the supervisor withdraws by itself.
+            () = signals.next() => Ok(()),
+        },
+    };
+    follower.conclude(ended)
+}
+
+fn draft(args: Args) -> Result<Draft, Stop> {
+    let mut step = DraftStep { argv: args.command.into_iter().map(values::blob).collect(), ..DraftStep::default() };
+    for text in args.env {
+        let variable = values::variable(&text)
+            .map_err(|what| Stop::Usage(Problem::new(Code::Malformed, format!("--env: {what}"))))?;
+        step.env.insert(variable.name, variable.value);
+    }
+    step.cwd = args.cwd.map(values::blob);
+    Ok(Draft {
+        profile: args.profile,
+        steps: vec![step],
+        stdin: if args.stdin { read_stdin()? } else { Blob::default() },
+        timeout_ms: args.timeout,
+        output_limit: args.output_limit,
+        reason: args.reason,
+        key: args.key,
+        ..Draft::default()
+    })
+}
+
+/// The whole standard input, but never more than a proposal may hold.
+fn read_stdin() -> Result<Blob, Problem> {
+    let stdin = io::stdin();
+    if stdin.is_terminal() {
+        whisper("reading the standard input, end it with Ctrl-D");
+    }
+    let mut bytes = Vec::new();
+    let limit = MAX_PAYLOAD_BYTES as u64;
+    stdin
+        .lock()
+        .take(limit + 1)
+        .read_to_end(&mut bytes)
+        .map_err(|error| Problem::new(Code::LocalIo, format!("cannot read the standard input: {error}")))?;
+    if bytes.len() > MAX_PAYLOAD_BYTES {
+        return Err(Problem::new(
+            Code::TooLarge,
+            format!("the standard input has more than {MAX_PAYLOAD_BYTES} bytes"),
+        )
+        .help("standard input is part of what is approved; send less of it"));
+    }
+    Ok(Blob(bytes))
+}
+
+/// What is known of the proposal so far. It outlives the following, which a signal cuts off.
+struct Follower {
+    client: Client,
+    json: bool,
+    printer: Printer,
+    row: Option<ProposalRow>,
+    stdout: Vec<u8>,
+    stderr: Vec<u8>,
+    withdrawn: bool,
+}
+
+impl Follower {
+    fn new(client: Client, json: bool, printer: Printer) -> Self {
+        Self { client, json, printer, row: None, stdout: Vec::new(), stderr: Vec::new(), withdrawn: false }
+    }
+
+    async fn follow(&mut self, draft: &Draft) -> Result<(), Stop> {
+        let path = "/v1/proposals?follow=true&withdraw=true";
+        let mut lines = self.client.post_and_follow::<FollowLine>(path, draft).await?;
+        while let Some(line) = lines.next().await {
+            match line? {
+                FollowLine::Proposal(row) => self.tell(*row),
+                FollowLine::Output { stream, data, .. } if self.json => match stream {
+                    OutputStream::Stdout => self.stdout.extend_from_slice(&data.0),
+                    OutputStream::Stderr => self.stderr.extend_from_slice(&data.0),
+                },
+                FollowLine::Output { stream, data, .. } => self.printer.print(stream, &data.0).await?,
+                FollowLine::Note { text } => whisper(&visible::line(text.as_bytes())),
+                FollowLine::Problem(problem) => return Err(problem.into()),
+                FollowLine::Alive => {}
+            }
+        }
+        self.printer.finish().await
+    }
+
+    /// Says what has changed to somebody who watches.
+    fn tell(&mut self, row: ProposalRow) {
+        let before = self.row.as_ref().map(|row| row.status);
+        if before != Some(row.status) {
+            let id = &row.id;
+            match row.status {
+                Status::Waiting => whisper(&format!("{id} waits for the operator (digest {})", &row.digest.hex()[..8])),
+                Status::Approved => {
+                    let by = row.verdict.as_ref().map(|verdict| decider(&verdict.by)).unwrap_or_default();
+                    whisper(&format!("{id} approved by {by}"));
+                }
+                _ => {}
+            }
+        }
+        self.row = Some(row);
+    }
+
+    async fn withdraw(&mut self) -> Result<(), Stop> {
+        let Some(id) = self.row.as_ref().map(|row| row.id.clone()) else {
+            self.withdrawn = true;
+            return Ok(());
+        };
+        let path = format!("/v1/proposals/{id}");
+        let client = self.client.clone();
+        let asked = async {
+            // It may be over already: then what it has become is the answer.
+            let _ = client.post::<serde_json::Value>(&format!("{path}/withdraw"), &serde_json::json!({})).await;
+            client.get::<ProposalDetail>(&format!("{path}?wait_ms={}", WITHDRAWAL.as_millis())).await
+        };
+        let detail = tokio::time::timeout(WITHDRAWAL, asked).await;
+        self.withdrawn = true;
+        if let Ok(detail) = detail {
+            self.row = Some(detail?.row);
+        }
+        Ok(())
+    }
+
+    /// The last words, and the exit.
+    fn conclude(self, ended: Result<(), Stop>) -> Result<Exit, Stop> {
+        ended?;
+        let Some(row) = self.row else {
+            if self.withdrawn {
+                remark("withdrawn before it was recorded");
+                return Ok(Exit::Withdrawn);
+            }
+            return Err(cut_off("it").into());
+        };
+        let exit = match Exit::of_proposal(&row) {
+            Exit::Pending if self.withdrawn => Exit::Withdrawn,
+            // The supervisor ended the answer although the proposal is not over: it has ended itself.
+            Exit::Pending => return Err(cut_off(&row.id.0).into()),
+            exit => exit,
+        };
+        if self.json {
+            let (stdout, stderr) = (Blob(self.stdout), Blob(self.stderr));
+            json(&Outcome { row: &row, stdout, stderr, exit_status: exit.code() })?;
+        } else if let Some(words) = last_words(&row) {
+            remark(&words);
+        }
+        Ok(exit)
+    }
+}
+
+/// What `run --json` prints.
+#[derive(Serialize)]
+struct Outcome<'a> {
+    #[serde(flatten)]
+    row: &'a ProposalRow,
+    stdout: Blob,
+    stderr: Blob,
+    exit_status: u8,
+}
+
+fn cut_off(id: &str) -> Problem {
+    Problem::new(Code::NoSupervisor, format!("the supervisor ended before {id} was over"))
+        .help("start it again with `brig serve`; `brig wait` then tells what became of it")
+}
+
+/// Why there is no program's status, or what else there is to know about its end; nothing where it simply ended.
+fn last_words(row: &ProposalRow) -> Option<String> {
+    let id = &row.id;
+    let text = match (&row.end, &row.verdict) {
+        (Some(end), _) if end.kind == EndKind::Exited && end.note.is_empty() => return None,
+        (Some(end), _) => end_text(end),
+        (None, Some(verdict)) => {
+            let reason = if verdict.reason.is_empty() { String::new() } else { format!(": {}", verdict.reason) };
+            format!("{} by {}{reason}", verdict.kind.text(), decider(&verdict.by))
+        }
+        (None, None) => row.status.text().to_owned(),
+    };
+    Some(visible::line(format!("{id} {text}").as_bytes()))
+}
+
+/// Prints what a program writes, each stream to its own: as it is to a pipe or a file; to a terminal made harmless, as
+/// it could else take the terminal over.
+#[derive(Debug, Default)]
+pub struct Printer {
+    stdout: Option<Tamer>,
+    stderr: Option<Tamer>,
+}
+
+impl Printer {
+    /// Looks at the two streams; `raw` takes terminals for files.
+    #[must_use]
+    pub fn new(raw: bool) -> Self {
+        let tamer = |terminal: bool| (terminal && !raw).then(Tamer::default);
+        Self { stdout: tamer(io::stdout().is_terminal()), stderr: tamer(io::stderr().is_terminal()) }
+    }
+
+    /// Prints a piece.
+    ///
+    /// # Errors
+    /// [`Stop::Pipe`] when nobody reads.
+    pub async fn print(&mut self, stream: OutputStream, bytes: &[u8]) -> Result<(), Stop> {
+        let tamer = match stream {
+            OutputStream::Stdout => &mut self.stdout,
+            OutputStream::Stderr => &mut self.stderr,
+        };
+        let tame = tamer.as_mut().map(|tamer| tamer.tame(bytes));
+        write(stream, tame.as_ref().map_or(bytes, String::as_bytes)).await
+    }
+
+    /// Prints what was kept back.
+    ///
+    /// # Errors
+    /// As [`Printer::print`].
+    pub async fn finish(&mut self) -> Result<(), Stop> {
+        for (stream, tamer) in [(OutputStream::Stdout, &mut self.stdout), (OutputStream::Stderr, &mut self.stderr)] {
+            if let Some(tamer) = tamer {
+                write(stream, tamer.finish().as_bytes()).await?;
+            }
+        }
+        Ok(())
+    }
+}
+
+/// Not in this thread: a reader that is stopped must not keep a signal from being seen.
+async fn write(stream: OutputStream, bytes: &[u8]) -> Result<(), Stop> {
+    match stream {
+        OutputStream::Stdout => {
+            let mut out = tokio::io::stdout();
+            out.write_all(bytes).await?;
+            Ok(out.flush().await?)
+        }
+        OutputStream::Stderr => {
+            let mut out = tokio::io::stderr();
+            out.write_all(bytes).await?;
+            Ok(out.flush().await?)
+        }
+    }
+}
+
+/// The signals that mean: not any more.
+struct Signals([Signal; 3]);
+
+impl Signals {
+    fn new() -> Result<Self, Problem> {
+        let listen = |kind| {
+            signal(kind).map_err(|error| Problem::new(Code::LocalIo, format!("cannot listen for signals: {error}")))
+        };
+        Ok(Self([listen(SignalKind::interrupt())?, listen(SignalKind::terminate())?, listen(SignalKind::hangup())?]))
+    }
+
+    async fn next(&mut self) {
+        let Self([interrupt, terminate, hangup]) = self;
+        tokio::select! {
+            _ = interrupt.recv() => {}
+            _ = terminate.recv() => {}
+            _ = hangup.recv() => {}
+        }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use brig_core::proposal::{Verdict, VerdictKind};
+    use brig_core::time::Wall;
+
+    use super::*;
+    use crate::cli::table::rows;
+
+    #[test]
+    fn the_last_words_say_what_the_exit_code_cannot() {
+        let mut row = rows::proposal("k3");
+        row.status = Status::Rejected;
+        row.verdict = Some(Verdict {
+            kind: VerdictKind::Rejected,
+            by: brig_core::proposal::Decider::Operator { name: "anna".into(), uid: 1 },
+            reason: "use \x1b[2Kstaging".into(),
+            digest: row.digest,
+            at: Wall(0),
+        });
+        assert_eq!(last_words(&row).unwrap(), "k3 rejected by anna: use ⟨U+001B⟩[2Kstaging");
+        row.end = Some(rows::end(EndKind::Deadline));
+        assert_eq!(last_words(&row).unwrap(), "k3 deadline");
+        row.end = Some(rows::end(EndKind::Exited));
+        assert_eq!(last_words(&row), None);
+    }
+}

@@ -1,0 +1,203 @@
+//! Profiles: the shipped ones, compiled in, and the user's own, which come first.
+
+mod cage;
+mod refused;
+
+use std::collections::BTreeMap;
+use std::fs;
+use std::io;
+use std::path::{Path, PathBuf};
+
+use brig_core::problem::{Code, Problem};
+use brig_core::profile::{Approval, ApprovalMode, PoolPolicy, Profile};
+
+use super::Places;
+use super::nearest;
+use super::read::{Section, Source};
+use super::settings::{NAME_FORM, Settings, is_name};
+
+/// The profiles that come with brig.
+pub const SHIPPED: [(&str, &str); 1] = [("shell", include_str!("../../profiles/shell.toml"))];
+
+/// Keys of a profile, in the order in which a message lists them.
+const KEYS: [&str; 18] = [
+    "description",
+    "image",
+    "image_fallback",
+    "user",
+    "working_dir",
+    "environment",
+    "mem_limit",
+    "cpus",
+    "cpu_shares",
+    "pids_limit",
+    "ulimits",
+    "network_mode",
+    "runtime",
+    "timeout",
+    "scratch",
+    "output",
+    "pool",
+    "approval",
+];
+
+/// Sandboxes of one profile at once, at most.
+const POOL_LIMIT: u64 = 256;
+const SECOND: u64 = 1_000;
+const MINUTE: u64 = 60 * SECOND;
+const DAY: u64 = 24 * 60 * MINUTE;
+const MIB: u64 = 1 << 20;
+
+/// Every profile there is, by name: the shipped ones, each replaced as a whole by the user's own file of its name.
+///
+/// # Errors
+/// `config` for what is written in a file, or when the default profile is none of them; `local_io` when a file cannot be
+/// read.
+pub fn load(places: &Places, settings: &Settings) -> Result<Vec<Profile>, Problem> {
+    let mut profiles = BTreeMap::new();
+    for (name, text) in SHIPPED {
+        profiles.insert(name.to_owned(), parse(name, &format!("profiles/{name}.toml (shipped)"), text)?);
+    }
+    for path in files(&places.profiles_dir())? {
+        let name = name_of(&path)?;
+        let text = fs::read_to_string(&path).map_err(|error| unreadable(&path, &error))?;
+        profiles.insert(name.clone(), parse(&name, &path.display().to_string(), &text)?);
+    }
+    if !profiles.contains_key(&settings.default_profile) {
+        let known: Vec<&str> = profiles.keys().map(String::as_str).collect();
+        let place = settings.default_profile_at.as_deref().unwrap_or("brig.toml");
+        let name = &settings.default_profile;
+        let hint = nearest::hint(name, &known);
+        return Err(Problem::new(
+            Code::Config,
+            format!("{place}: `default_profile`: no profile is called \"{name}\"{hint}"),
+        )
+        .help(format!(
+            "there are: {}; add {}",
+            known.join(", "),
+            places.profiles_dir().join(format!("{name}.toml")).display()
+        )));
+    }
+    Ok(profiles.into_values().collect())
+}
+
+/// Reads one profile from the text of a file that people know as `file`.
+///
+/// # Errors
+/// `config`, with file, line and column.
+pub fn parse(name: &str, file: &str, text: &str) -> Result<Profile, Problem> {
+    let document = Source { name: file, text }.parse()?;
+    let root = document.root();
+    root.only(&KEYS, &refused::REFUSED)?;
+    Ok(Profile {
+        name: name.to_owned(),
+        description: description(&root)?,
+        cage: cage::read(&root)?,
+        timeout_ms: match root.item("timeout") {
+            Some(item) => item.duration(1..=DAY)?,
+            None => MINUTE,
+        },
+        output_limit: match only_keys(&root, "output", &["limit"])?.and_then(|output| output.item("limit")) {
+            Some(item) => item.size(1..=1024 * MIB)?,
+            None => 8 * MIB,
+        },
+        pool: pool(&root)?,
+        approval: approval(&root)?,
+    })
+}
+
+fn description(root: &Section<'_>) -> Result<String, Problem> {
+    let Some(item) = root.item("description") else { return Ok(String::new()) };
+    let text = item.text()?;
+    if text.chars().count() > 200 || text.contains(char::is_control) {
+        return Err(item.problem(
+            "it is no single line of at most 200 characters",
+            "write one short line; the rest can be a # comment",
+        ));
+    }
+    Ok(text.to_owned())
+}
+
+fn pool(root: &Section<'_>) -> Result<PoolPolicy, Problem> {
+    let mut policy = PoolPolicy { target: 0, max: 8, max_age_ms: 30 * MINUTE };
+    let Some(section) = only_keys(root, "pool", &["target", "max", "max_age"])? else { return Ok(policy) };
+    let mut target = 0;
+    if let Some(item) = section.item("target") {
+        target = item.number(0..=POOL_LIMIT)?;
+    }
+    let max = match section.item("max") {
+        None => (4 * target).clamp(8, POOL_LIMIT),
+        Some(item) => {
+            let max = item.number(1..=POOL_LIMIT)?;
+            if max < target {
+                return Err(item.problem(
+                    &format!("{max} is less than `pool.target`, which is {target}"),
+                    format!("write a whole number from {target} to {POOL_LIMIT}, or a smaller target"),
+                ));
+            }
+            max
+        }
+    };
+    policy.target = u32::try_from(target).unwrap_or(0);
+    policy.max = u32::try_from(max).unwrap_or(8);
+    if let Some(item) = section.item("max_age") {
+        policy.max_age_ms = item.duration(SECOND..=7 * DAY)?;
+    }
+    Ok(policy)
+}
+
+fn approval(root: &Section<'_>) -> Result<Approval, Problem> {
+    let mut approval = Approval { mode: ApprovalMode::Ask, expires_ms: 15 * MINUTE };
+    let Some(section) = only_keys(root, "approval", &["mode", "expires"])? else { return Ok(approval) };
+    if let Some(item) = section.item("mode") {
+        approval.mode = item.word(&[("ask", ApprovalMode::Ask), ("auto", ApprovalMode::Auto)])?;
+    }
+    if let Some(item) = section.item("expires") {
+        approval.expires_ms = item.duration(SECOND..=7 * DAY)?;
+    }
+    Ok(approval)
+}
+
+/// A table that has these keys and no others.
+fn only_keys<'a>(root: &Section<'a>, table: &str, keys: &[&str]) -> Result<Option<Section<'a>>, Problem> {
+    let section = root.section(table)?;
+    if let Some(section) = &section {
+        section.only(keys, &[])?;
+    }
+    Ok(section)
+}
+
+/// The directory's `*.toml`, in order. Without the directory there are none; editors' hidden files are passed over.
+fn files(directory: &Path) -> Result<Vec<PathBuf>, Problem> {
+    let entries = match fs::read_dir(directory) {
+        Ok(entries) => entries,
+        Err(error) if error.kind() == io::ErrorKind::NotFound => return Ok(Vec::new()),
+        Err(error) => return Err(unreadable(directory, &error)),
+    };
+    let mut files = Vec::new();
+    for entry in entries {
+        let path = entry.map_err(|error| unreadable(directory, &error))?.path();
+        let hidden = path.file_name().is_some_and(|name| name.to_string_lossy().starts_with('.'));
+        if !hidden && path.extension().is_some_and(|extension| extension == "toml") {
+            files.push(path);
+        }
+    }
+    files.sort();
+    Ok(files)
+}
+
+fn name_of(path: &Path) -> Result<String, Problem> {
+    match path.file_stem().and_then(|stem| stem.to_str()) {
+        Some(stem) if is_name(stem) => Ok(stem.to_owned()),
+        _ => Err(Problem::new(Code::Config, format!("{}: the file's name cannot be a profile's name", path.display()))
+            .help(format!("{NAME_FORM}; rename the file, as in python.toml"))),
+    }
+}
+
+fn unreadable(path: &Path, error: &io::Error) -> Problem {
+    Problem::new(Code::LocalIo, format!("cannot read {}: {error}", path.display()))
+        .help("make it readable for the user that runs the supervisor")
+}
+
+#[cfg(test)]
+mod tests;

@@ -1,0 +1,256 @@
+use std::ffi::OsString;
+
+use brig_core::profile::{Network, Ulimit};
+
+use super::*;
+
+fn profile(text: &str) -> Profile {
+    parse("p", "p.toml", &format!("image = \"a\"\n{text}")).unwrap()
+}
+
+/// The message and the help of a profile whose second line is `text`.
+fn refused(text: &str) -> (String, String) {
+    let problem = parse("p", "p.toml", &format!("image = \"a\"\n{text}")).unwrap_err();
+    assert_eq!(problem.code, Code::Config);
+    (problem.message, problem.help)
+}
+
+#[test]
+fn the_shipped_profiles_are_what_their_files_say() {
+    for (name, text) in SHIPPED {
+        assert!(parse(name, name, text).is_ok(), "{:?}", parse(name, name, text));
+    }
+    let shell = parse("shell", "shell", SHIPPED[0].1).unwrap();
+    assert_eq!(shell.name, "shell");
+    assert_eq!((shell.timeout_ms, shell.output_limit), (60_000, 8 << 20));
+    assert_eq!(shell.pool, PoolPolicy { target: 2, max: 8, max_age_ms: 1_800_000 });
+    assert_eq!(shell.approval, Approval { mode: ApprovalMode::Ask, expires_ms: 900_000 });
+    let cage = &shell.cage;
+    assert_eq!((cage.image.as_str(), cage.userland_fallback), ("busybox:1.37", true));
+    assert_eq!((cage.user.as_str(), cage.working_dir.as_str()), ("65534:65534", "/sandbox"));
+    assert_eq!((cage.memory, cage.milli_cpus, cage.cpu_shares, cage.pids), (128 << 20, 1000, 512, 64));
+    assert_eq!((cage.scratch_size, cage.scratch_exec, cage.network), (64 << 20, true, Network::None));
+    assert_eq!(cage.ulimits["nofile"], Ulimit { soft: 1024, hard: 1024 });
+}
+
+#[test]
+fn what_a_file_leaves_out_is_hardened_all_the_same() {
+    let plain = profile("");
+    let cage = &plain.cage;
+    assert_eq!((cage.user.as_str(), cage.userland_fallback), ("65534:65534", false));
+    assert_eq!((cage.memory, cage.milli_cpus, cage.pids), (128 << 20, 1000, 64));
+    assert_eq!(cage.ulimits["core"], Ulimit { soft: 0, hard: 0 });
+    assert_eq!((plain.timeout_ms, plain.output_limit), (60_000, 8 << 20));
+    assert_eq!(plain.approval.mode, ApprovalMode::Ask);
+    assert_eq!(plain.pool, PoolPolicy { target: 0, max: 8, max_age_ms: 1_800_000 });
+}
+
+#[test]
+fn the_forms_of_compose_are_read() {
+    let read = profile(
+        "mem_limit = 134217728\ncpus = \"0.5\"\ntimeout = \"1h30m\"\nenvironment = [\"A=1\", \"B=x=y\", \"C=\"]\n\
+         runtime = \"runsc\"\nuser = \"1000:1001\"\nworking_dir = \"/usr/src/app\"\n\
+         [ulimits]\nnofile = { soft = 100, hard = 200 }\nfsize = 10\n[pool]\ntarget = 3",
+    );
+    assert_eq!((read.cage.memory, read.cage.milli_cpus, read.timeout_ms), (128 << 20, 500, 5_400_000));
+    let variables: Vec<_> = read.cage.environment.iter().map(|(name, value)| format!("{name}={value}")).collect();
+    assert_eq!(variables, ["A=1", "B=x=y", "C="]);
+    assert_eq!(read.cage.ulimits["nofile"], Ulimit { soft: 100, hard: 200 });
+    assert_eq!(read.cage.ulimits["fsize"], Ulimit { soft: 10, hard: 10 });
+    assert_eq!((read.pool.target, read.pool.max), (3, 12));
+    assert_eq!((read.cage.runtime.as_deref(), read.cage.pids), (Some("runsc"), 512));
+    assert_eq!((read.cage.user.as_str(), read.cage.working_dir.as_str()), ("1000:1001", "/usr/src/app"));
+    let table = profile("cpus = 2\nenvironment = { A = 1, B = 0.50, C = \"x\" }");
+    let values: Vec<_> = table.cage.environment.values().cloned().collect();
+    assert_eq!((values, table.cage.milli_cpus), (vec!["1".into(), "0.50".into(), "x".into()], 2000));
+    assert_eq!(profile("pool.target = 100").pool.max, 256);
+    assert_eq!(profile("mem_limit = \"32m\"").cage.scratch_size, 16 << 20);
+}
+
+#[test]
+fn numbers_sizes_and_durations_name_their_ranges() {
+    for (text, message, help) in [
+        ("mem_limit = \"12x\"", "2:13: `mem_limit`: \"12x\" is no size", crate::config::units::SIZE_FORM),
+        ("mem_limit = \"5m\"", "2:13: `mem_limit`: 5m is out of range", "write a size from 6m to 16384g"),
+        ("mem_limit = true", "2:13: `mem_limit`: this is true or false", "write a size, as in \"128m\""),
+        ("pids_limit = 1", "2:14: `pids_limit`: 1 is out of range", "write a whole number from 2 to 4194304"),
+        ("pids_limit = -1", "2:14: `pids_limit`: -1 is out of range", "write a whole number from 2 to 4194304"),
+        ("cpu_shares = 1", "2:14: `cpu_shares`: 1 is out of range", "write a whole number from 2 to 262144"),
+        (
+            "cpus = 0.001",
+            "2:8: `cpus`: 0.001 is out of range",
+            "write CPUs from 0.01 to 1024, as in 0.5, or 0 for no quota",
+        ),
+        (
+            "cpus = \"two\"",
+            "2:8: `cpus`: this is no number of CPUs",
+            "write CPUs from 0.01 to 1024, as in 0.5, or 0 for no quota",
+        ),
+        ("timeout = \"25h\"", "2:11: `timeout`: 25h is out of range", "write a duration from 1ms to 1d"),
+        ("timeout = \"soon\"", "2:11: `timeout`: \"soon\" is no duration", crate::config::units::DURATION_FORM),
+        ("output.limit = \"2g\"", "2:16: `output.limit`: 2g is out of range", "write a size from 1b to 1g"),
+        ("approval.expires = \"0s\"", "2:20: `approval.expires`: 0s is out of range", "write a duration from 1s to 7d"),
+        (
+            "approval.mode = \"atuo\"",
+            "2:17: `approval.mode`: \"atuo\" is none of its values, did you mean `auto`?",
+            "allowed: \"ask\", \"auto\"",
+        ),
+        ("image_fallback = true", "2:18: `image_fallback`: this is true or false", "write \"none\" or \"userland\""),
+    ] {
+        assert_eq!(refused(text), (format!("p.toml:{message}"), help.to_owned()));
+    }
+    let (message, help) = refused("timeout = 10");
+    assert_eq!(message, "p.toml:2:11: `timeout`: 10 has no unit");
+    assert!(help.starts_with("write \"10s\" if seconds are meant; a duration is"), "{help}");
+}
+
+#[test]
+fn values_that_do_not_go_together_are_refused() {
+    for (text, message, help) in [
+        (
+            "pool = { target = 5, max = 4 }",
+            "2:28: `pool.max`: 4 is less than `pool.target`, which is 5",
+            "write a whole number from 5 to 256, or a smaller target",
+        ),
+        (
+            "scratch.size = \"129m\"",
+            "2:16: `scratch.size`: 129m is over `mem_limit`, and what is in the scratch counts as memory",
+            "write at most 128m, or a larger mem_limit",
+        ),
+        (
+            "runtime = \"runsc\"\npids_limit = 64",
+            "3:14: `pids_limit`: 64 is too few for the runtime, whose own threads count too",
+            "write at least 256",
+        ),
+        (
+            "ulimits.nofile = { soft = 2, hard = 1 }",
+            "2:18: `ulimits.nofile`: soft 2 is over hard 1",
+            "write a soft limit that is at most the hard one",
+        ),
+        (
+            "ulimits.nofile = { soft = 2 }",
+            "2:18: `ulimits.nofile`: `hard` is missing",
+            "write { soft = 1024, hard = 1024 }",
+        ),
+    ] {
+        assert_eq!(refused(text), (format!("p.toml:{message}"), help.to_owned()));
+    }
+}
+
+#[test]
+fn nobody_becomes_root() {
+    let form = "write \"UID:GID\" in numbers, neither of them 0, as in \"65534:65534\"";
+    for (user, what) in [
+        ("0:1", "user 0 is root, and what runs in a sandbox never is"),
+        ("1:0", "group 0 is root, and what runs in a sandbox never is"),
+        ("1000", "\"1000\" has no group, which would be 0"),
+        ("root", "\"root\" is no user in numbers, and names mean something else in each image"),
+        ("1:users", "\"users\" is no group in numbers"),
+        ("4294967295:1", "\"4294967295\" is no user in numbers"),
+        ("00:1", "user 0 is root, and what runs in a sandbox never is"),
+        ("+1:1", "\"+1\" is no user in numbers"),
+    ] {
+        let (message, help) = refused(&format!("user = \"{user}\""));
+        assert_eq!((message, help.as_str()), (format!("p.toml:2:8: `user`: {what}"), form));
+    }
+    assert_eq!(refused("user = 1000").0, "p.toml:2:8: `user`: this is a whole number");
+}
+
+#[test]
+fn the_scratch_covers_nothing_that_programs_need() {
+    for dir in ["/", "/proc", "/proc/self", "/sys", "/dev/shm", "/tmp", "/tmp/x", "/etc", "/usr", "/lib64", "/.brig"] {
+        let (message, _) = refused(&format!("working_dir = \"{dir}\""));
+        assert_eq!(message, format!("p.toml:2:15: `working_dir`: the scratch would cover \"{dir}\""));
+    }
+    for dir in ["sandbox", "/a/../proc", "/a/", "//a", "/./a", ""] {
+        let (message, help) = refused(&format!("working_dir = \"{dir}\""));
+        assert!(message.ends_with("is no absolute path without \"..\" and needless slashes"), "{dir}: {message}");
+        assert!(help.ends_with("as in \"/sandbox\""), "{help}");
+    }
+    assert_eq!(profile("working_dir = \"/system\"").cage.working_dir, "/system");
+}
+
+#[test]
+fn no_key_loosens_a_sandbox_and_each_says_why() {
+    for key in ["privileged", "cap_add", "security_opt", "devices", "pid", "ipc", "userns_mode", "sysctls"] {
+        let (message, help) = refused(&format!("{key} = true"));
+        assert_eq!(message, format!("p.toml:2:1: `{key}` is not taken"));
+        assert!(help.starts_with("brig never does that"), "{help}");
+    }
+    assert!(refused("read_only = false").1.starts_with("this is always so and needs no key"));
+    assert!(refused("command = \"sh\"").1.starts_with("what runs is what an agent proposes"));
+    for key in ["build = \".\"", "volumes = []", "[interpreter.python]"] {
+        assert!(refused(key).1.contains("planned and not there yet"), "{key}");
+    }
+    let (message, help) = refused("network_mode = \"bridge\"");
+    assert_eq!(message, "p.toml:2:16: `network_mode`: \"bridge\" is not there: sandboxes reach no network today");
+    assert_eq!(help, "allowed: \"none\"; others are planned");
+    assert!(refused("ulimits.nproc = 5").1.contains("use pids_limit"));
+}
+
+#[test]
+fn slips_are_named_with_what_was_meant() {
+    let (message, help) = refused("mem_limt = \"1g\"");
+    assert_eq!(message, "p.toml:2:1: `mem_limt` is no key, did you mean `mem_limit`?");
+    assert!(help.starts_with("known here: description, image, image_fallback, user"), "{help}");
+    assert_eq!(refused("[pool]\ntraget = 1").0, "p.toml:3:1: `pool.traget` is no key, did you mean `target`?");
+    assert_eq!(refused("ulimits.no_file = 1").0, "p.toml:2:9: `ulimits.no_file` is no key, did you mean `nofile`?");
+    let problem = parse("p", "p.toml", "user = \"1:1\"").unwrap_err();
+    assert_eq!(problem.message, "p.toml:1:1: `image` is missing");
+    assert_eq!(problem.help, "write an image's reference, as in image = \"busybox:1.37\"");
+}
+
+#[test]
+fn variables_are_names_with_values() {
+    for (text, what) in [
+        (
+            "environment = [\"HOME\"]",
+            "2:16: `environment[0]`: \"HOME\" has no value, and brig hands on no variables of its own",
+        ),
+        ("environment = { \"A B\" = \"1\" }", "2:25: `environment.A B`: \"A B\" is no name of a variable"),
+        ("environment = [\"A=1\", \"A=2\"]", "2:23: `environment[1]`: \"A\" is there twice"),
+        ("environment = { A = true }", "2:21: `environment.A`: this is true or false"),
+        ("environment = 5", "2:15: `environment`: this is a whole number"),
+    ] {
+        assert_eq!(refused(text).0, format!("p.toml:{what}"));
+    }
+}
+
+#[test]
+fn what_a_message_quotes_is_made_visible() {
+    let (message, _) = refused("image_fallback = \"\\u202euserland\\u001b[2K\"");
+    assert!(message.contains("⟨U+202E⟩userland⟨U+001B⟩[2K"), "{message}");
+}
+
+#[test]
+fn the_users_own_files_replace_and_add() {
+    let temp = tempfile::tempdir().unwrap();
+    let root = temp.path().to_str().unwrap();
+    let lookup = |name: &str| name.starts_with("BRIG_").then(|| OsString::from(root));
+    let places = Places::new(lookup, 1, temp.path()).unwrap();
+    let names = |settings: &Settings| {
+        load(&places, settings).map(|all| all.into_iter().map(|profile| profile.name).collect::<Vec<_>>())
+    };
+    assert_eq!(names(&Settings::default()).unwrap(), ["shell"]);
+
+    fs::create_dir(places.profiles_dir()).unwrap();
+    fs::write(places.profiles_dir().join("shell.toml"), "image = \"mine\"").unwrap();
+    fs::write(places.profiles_dir().join("python.toml"), "image = \"python\"").unwrap();
+    fs::write(places.profiles_dir().join(".python.toml"), "rubbish").unwrap();
+    fs::write(places.profiles_dir().join("notes.txt"), "rubbish").unwrap();
+    assert_eq!(names(&Settings::default()).unwrap(), ["python", "shell"]);
+    assert_eq!(load(&places, &Settings::default()).unwrap()[1].cage.image, "mine");
+
+    let settings = Settings::parse("brig.toml", "default_profile = \"pyhton\"").unwrap();
+    let problem = names(&settings).unwrap_err();
+    assert_eq!(
+        problem.message,
+        "brig.toml:1:19: `default_profile`: no profile is called \"pyhton\", did you mean `python`?"
+    );
+    assert!(problem.help.starts_with("there are: python, shell; add "), "{problem}");
+
+    fs::write(places.profiles_dir().join("Big One.toml"), "image = \"a\"").unwrap();
+    let problem = names(&Settings::default()).unwrap_err();
+    assert!(problem.message.ends_with("Big One.toml: the file's name cannot be a profile's name"), "{problem}");
+    assert!(problem.help.contains("a-z, 0-9, - and _"), "{problem}");
+}

@@ -1,0 +1,140 @@
+//! From a specification to a sandbox that waits for its request: create, attach, start, and hear that init is armed.
+
+use std::pin::Pin;
+use std::sync::{Arc, Weak};
+use std::task::{Context, Poll};
+use std::time::Duration;
+
+use bollard::query_parameters::{CreateContainerOptionsBuilder, InspectContainerOptions, StartContainerOptions};
+use brig_core::id::SandboxId;
+use brig_core::problem::{Code, Problem};
+use brig_core::profile::SandboxSpec;
+use bytes::Bytes;
+use futures_util::stream::{Stream, StreamExt as _};
+
+use super::attach::{self, Output};
+use super::create::{self, Surroundings};
+use super::end::Leftover;
+use super::link::{Link, QUICK, SLOW};
+use super::meter::CgroupMeter;
+use super::{Shared, images, init_volume, lock};
+use crate::engine::{ArmedSandbox, Meter, OutputStream};
+
+/// From the daemon's "started" to init's "armed".
+const ARMING: Duration = Duration::from_secs(10);
+
+/// See [`crate::engine::Engine::arm`]. Dropping the future at any point leaves nothing behind either.
+pub async fn arm(shared: &Arc<Shared>, id: &SandboxId, spec: Arc<SandboxSpec>) -> Result<ArmedSandbox, Problem> {
+    match Box::pin(make(shared, id, &spec)).await {
+        Err(problem) if init_volume::is_missing(&problem) => {
+            init_volume::forget(shared).await;
+            Box::pin(make(shared, id, &spec)).await
+        }
+        made => made,
+    }
+}
+
+async fn make(shared: &Arc<Shared>, id: &SandboxId, spec: &SandboxSpec) -> Result<ArmedSandbox, Problem> {
+    let link = shared.link().await?;
+    let facts = images::facts(shared, link, &spec.image.id).await?;
+    let init_volume = init_volume::ensure(shared, link, &spec.image.id).await?;
+    let around = Surroundings {
+        settings: &shared.settings,
+        init_volume: &init_volume,
+        seccomp: &shared.seccomp,
+        cgroup_version: link.info.cgroup_version,
+        image_volumes: &facts.volumes,
+        image_environment: &facts.environment,
+    };
+    let body = create::request(id, spec, &around)?;
+
+    let name = format!("brig-{}-{id}", shared.settings.install);
+    let leftover = Leftover::expected(link.clone(), name.clone());
+    let options = CreateContainerOptionsBuilder::new().name(&name).build();
+    let creating = link.docker.create_container(Some(options), body);
+    let created = match Box::pin(link.call("create a sandbox", SLOW, creating)).await {
+        Ok(created) => created,
+        Err(failure) => {
+            // The daemon has refused, so there is nothing; and a taken name belongs to somebody else.
+            if failure.status.is_some() {
+                leftover.keep();
+            }
+            return Err(if failure.is_gone() { images::removed(&spec.image.id) } else { failure.into() });
+        }
+    };
+    let leftover = leftover.certain(created.id.clone());
+
+    match bring_up(shared, link, spec, &created.id).await {
+        Ok(armed) => {
+            leftover.keep();
+            Ok(armed)
+        }
+        Err(problem) => {
+            leftover.clear().await;
+            Err(problem)
+        }
+    }
+}
+
+/// Attaches, starts, and listens.
+async fn bring_up(
+    shared: &Arc<Shared>,
+    link: &Link,
+    spec: &SandboxSpec,
+    container: &str,
+) -> Result<ArmedSandbox, Problem> {
+    let (stdin, output) = attach::attach(link, container).await?;
+    let starting = link.docker.start_container(container, None::<StartContainerOptions>);
+    link.call("start a sandbox", SLOW, starting).await?;
+    let (output, meter) = tokio::join!(hear(link, output), meter(link, container));
+    let output = output?;
+    if spec.cage.milli_cpus == 0 {
+        lock(&shared.unthrottled).insert(container.to_owned());
+    }
+    let output = Remembered { output, shared: Arc::downgrade(shared), container: container.to_owned() };
+    Ok(ArmedSandbox { engine_id: container.to_owned(), stdin: Box::pin(stdin), output: output.boxed(), meter })
+}
+
+async fn hear(link: &Link, output: Output) -> Result<Output, Problem> {
+    tokio::time::timeout(ARMING, attach::armed(output)).await.unwrap_or_else(|_| {
+        let message = format!("the sandbox's init was not armed within {} s", ARMING.as_secs());
+        Err(Problem::new(Code::EngineTimeout, message)
+            .help(format!("see whether the machine of {} is overloaded", link.address)))
+    })
+}
+
+/// The meter, if the sandbox's processes are this machine's. That it cannot be had is no failure of the sandbox.
+async fn meter(link: &Link, container: &str) -> Option<Box<dyn Meter>> {
+    if !link.is_local() {
+        return None;
+    }
+    let inspecting = link.docker.inspect_container(container, None::<InspectContainerOptions>);
+    let inspected = Box::pin(link.call("look at a sandbox", QUICK, inspecting)).await.ok()?;
+    let pid = u32::try_from(inspected.state?.pid?).ok().filter(|pid| *pid != 0)?;
+    let container = container.to_owned();
+    let opened = tokio::task::spawn_blocking(move || CgroupMeter::open(pid, &container));
+    Some(Box::new(opened.await.ok()??))
+}
+
+/// A sandbox's output. When nobody reads it any more, what was remembered for killing it is forgotten.
+struct Remembered {
+    output: Output,
+    shared: Weak<Shared>,
+    container: String,
+}
+
+impl Stream for Remembered {
+    type Item = Result<(OutputStream, Bytes), Problem>;
+
+    fn poll_next(mut self: Pin<&mut Self>, cx: &mut Context<'_>) -> Poll<Option<Self::Item>> {
+        self.output.poll_next_unpin(cx)
+    }
+}
+
+impl Drop for Remembered {
+    fn drop(&mut self) {
+        if let Some(shared) = self.shared.upgrade() {
+            lock(&shared.unthrottled).remove(&self.container);
+        }
+    }
+}

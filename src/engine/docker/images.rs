@@ -1,0 +1,227 @@
+//! Bringing a profile's image to the daemon, and what has to be known of it.
+
+use std::collections::BTreeMap;
+use std::sync::Arc;
+use std::time::Duration;
+
+use bollard::models::{CreateImageInfo, ImageInspect};
+use bollard::query_parameters::CreateImageOptionsBuilder;
+use brig_core::problem::{Code, Problem};
+use brig_core::profile::{Cage, ImageSource, ResolvedImage};
+use futures_util::stream::StreamExt as _;
+
+use super::failure::{self, Failure};
+use super::link::{Link, QUICK, processor_name};
+use super::{Shared, lock, userland};
+use crate::engine::Progress;
+
+/// A pull that has not said anything for so long at its beginning goes nowhere: no registry is reached.
+const FIRST_WORD: Duration = Duration::from_secs(20);
+/// A pull that has made no progress for so long has stalled.
+const STALLED: Duration = Duration::from_secs(60);
+/// More images than anybody has profiles: beyond it what is known about them is asked again.
+const REMEMBERED: usize = 256;
+
+/// What an image brings along that a sandbox must not have.
+#[derive(Debug, Default, PartialEq, Eq)]
+pub struct ImageFacts {
+    /// Paths that it declares as volumes.
+    pub volumes: Vec<String>,
+    /// Names of the variables that it sets.
+    pub environment: Vec<String>,
+}
+
+/// See [`crate::engine::Engine::resolve_image`]. An image that is there under the profile's name is always taken; one
+/// made of the machine's userland only when that name could not be pulled.
+pub async fn resolve(shared: &Shared, cage: &Cage, progress: Progress<'_>) -> Result<ResolvedImage, Problem> {
+    let link = shared.link().await?;
+    if let Some(id) = find(shared, link, &cage.image).await? {
+        return Ok(ResolvedImage { id, source: ImageSource::Local });
+    }
+    let reason = match Box::pin(pull(link, &cage.image, progress)).await {
+        Ok(()) => match find(shared, link, &cage.image).await? {
+            Some(id) => return Ok(ResolvedImage { id, source: ImageSource::Pulled }),
+            None => "it was pulled, and is not there".to_owned(),
+        },
+        Err(problem) if problem.code == Code::EngineUnreachable => return Err(problem),
+        Err(problem) => problem.message,
+    };
+    if !cage.userland_fallback {
+        return Err(unavailable(&cage.image, &reason, None));
+    }
+    match Box::pin(userland::make(link, progress)).await {
+        Ok(reference) => match find(shared, link, &reference).await? {
+            Some(id) => Ok(ResolvedImage { id, source: ImageSource::Userland }),
+            None => Err(unavailable(&cage.image, &reason, Some("it is not there after it was made"))),
+        },
+        Err(problem) => Err(unavailable(&cage.image, &reason, Some(&problem.message))),
+    }
+}
+
+/// What has to be known of an image, from memory where it was asked before: an identifier is a hash of the content.
+pub async fn facts(shared: &Shared, link: &Link, id: &str) -> Result<Arc<ImageFacts>, Problem> {
+    if let Some(known) = lock(&shared.images).get(id) {
+        return Ok(Arc::clone(known));
+    }
+    match Box::pin(link.call("look at the image", QUICK, link.docker.inspect_image(id))).await {
+        Ok(image) => Ok(remember(shared, id, image)),
+        Err(failure) if failure.is_gone() => Err(removed(id)),
+        Err(failure) => Err(failure.into()),
+    }
+}
+
+/// The image was there when it was resolved: a code of its own, as resolving it again is what helps.
+pub fn removed(id: &str) -> Problem {
+    Problem::new(Code::ImageUnavailable, format!("the image {id} was removed from the daemon"))
+        .help("it is pulled or made again when the profile's image is resolved again")
+}
+
+fn remember(shared: &Shared, id: &str, image: ImageInspect) -> Arc<ImageFacts> {
+    let config = image.config.unwrap_or_default();
+    let name = |variable: String| variable.split('=').next().map(str::to_owned);
+    let facts = Arc::new(ImageFacts {
+        volumes: config.volumes.unwrap_or_default(),
+        environment: config.env.unwrap_or_default().into_iter().filter_map(name).collect(),
+    });
+    let mut images = lock(&shared.images);
+    if images.len() >= REMEMBERED {
+        images.clear();
+    }
+    images.insert(id.to_owned(), Arc::clone(&facts));
+    facts
+}
+
+/// The identifier of the image of that name, if the daemon has it.
+async fn find(shared: &Shared, link: &Link, reference: &str) -> Result<Option<String>, Problem> {
+    let image = match Box::pin(link.call("look for the image", QUICK, link.docker.inspect_image(reference))).await {
+        Ok(image) => image,
+        Err(Failure { status: Some(404), .. }) => return Ok(None),
+        Err(failure) => return Err(failure.into()),
+    };
+    let processor = processor_name(image.architecture.as_deref().unwrap_or(std::env::consts::ARCH)).to_owned();
+    if processor != std::env::consts::ARCH {
+        let message =
+            format!("the image {reference} is for {processor}, and the daemon runs {}", std::env::consts::ARCH);
+        return Err(Problem::new(Code::ImageUnavailable, message)
+            .help(format!("remove it (`docker rmi {reference}`) and pull it for this processor")));
+    }
+    let Some(id) = image.id.clone() else {
+        return Err(Problem::new(
+            Code::EngineProtocol,
+            format!("the daemon gives the image {reference} no identifier"),
+        ));
+    };
+    remember(shared, &id, image);
+    Ok(Some(id))
+}
+
+fn unavailable(image: &str, reason: &str, userland: Option<&str>) -> Problem {
+    let mut message = format!("the image {image} is not here and cannot be brought here: {reason}");
+    if let Some(reason) = userland {
+        message.push_str(&format!("; nor can one be made of this machine's own programs: {reason}"));
+    }
+    Problem::new(Code::ImageUnavailable, message).help(format!(
+        "on a machine with a connection `docker pull {image}` and `docker save {image} -o image.tar`, here \
+         `docker load -i image.tar`; or set `image` in the profile to one that `docker images` lists"
+    ))
+}
+
+/// Pulls without credentials: what only a login can pull has to be pulled by `docker pull`.
+async fn pull(link: &Link, reference: &str, progress: Progress<'_>) -> Result<(), Problem> {
+    let (name, tag) = split(reference);
+    let options = CreateImageOptionsBuilder::new().from_image(name).tag(tag).build();
+    let mut lines = link.docker.create_image(Some(options), None, None).boxed();
+    let what = format!("pull {reference}");
+    progress(&format!("pulling {reference}"));
+    let mut layers = Layers::default();
+    let mut patience = FIRST_WORD;
+    loop {
+        let next = tokio::time::timeout(patience, lines.next()).await;
+        let line = match next {
+            Err(_) => return Err(failure::too_late(&link.address, &what, patience)),
+            Ok(None) => return Ok(()),
+            Ok(Some(Err(error))) => return Err(failure::explain(&link.address, &what, &error).problem),
+            Ok(Some(Ok(line))) => line,
+        };
+        patience = STALLED;
+        if let Some(text) = layers.take(line) {
+            progress(&format!("pulling {reference}: {text}"));
+        }
+    }
+}
+
+/// A reference as the daemon wants it to be pulled. Without a tag it would pull all there are.
+fn split(reference: &str) -> (&str, &str) {
+    if reference.contains('@') {
+        return (reference, "");
+    }
+    match reference.rsplit_once(':') {
+        Some((name, tag)) if !tag.contains('/') => (name, tag),
+        _ => (reference, "latest"),
+    }
+}
+
+/// What has come of each layer.
+#[derive(Default)]
+struct Layers {
+    bytes: BTreeMap<String, (i64, i64)>,
+    said: String,
+}
+
+impl Layers {
+    /// Takes in one line of a pull, and gives back what is new to say.
+    fn take(&mut self, line: CreateImageInfo) -> Option<String> {
+        let (layer, detail) = (line.id?, line.progress_detail?);
+        if line.status.as_deref() != Some("Downloading") {
+            return None;
+        }
+        self.bytes.insert(layer, (detail.current?, detail.total?));
+        let megabytes = |bytes: i64| format!("{}.{}", bytes / 1_000_000, bytes / 100_000 % 10);
+        let (done, all) = self.bytes.values().fold((0, 0), |sum, layer| (sum.0 + layer.0, sum.1 + layer.1));
+        let text = format!("{} of {} MB", megabytes(done), megabytes(all));
+        (text != self.said).then(|| {
+            self.said.clone_from(&text);
+            text
+        })
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use bollard::models::ProgressDetail;
+
+    use super::*;
+
+    #[test]
+    fn a_reference_without_a_tag_means_the_latest() {
+        assert_eq!(split("busybox"), ("busybox", "latest"));
+        assert_eq!(split("box:5000/me/it"), ("box:5000/me/it", "latest"));
+        assert_eq!(split("box:5000/me/it:2"), ("box:5000/me/it", "2"));
+        assert_eq!(split("it@sha256:00"), ("it@sha256:00", ""));
+    }
+
+    #[test]
+    fn progress_is_said_when_it_changes_and_as_one_sum() {
+        let line = |layer: &str, current, total| CreateImageInfo {
+            id: Some(layer.to_owned()),
+            status: Some("Downloading".to_owned()),
+            progress_detail: Some(ProgressDetail { current: Some(current), total: Some(total) }),
+            ..CreateImageInfo::default()
+        };
+        let mut layers = Layers::default();
+        assert_eq!(layers.take(line("a", 2_300_000, 21_000_000)).as_deref(), Some("2.3 of 21.0 MB"));
+        assert_eq!(layers.take(line("a", 2_300_001, 21_000_000)), None);
+        assert_eq!(layers.take(line("b", 10_000_000, 10_000_000)).as_deref(), Some("12.3 of 31.0 MB"));
+        assert_eq!(layers.take(CreateImageInfo::default()), None);
+    }
+
+    #[test]
+    fn an_image_that_cannot_be_had_comes_with_what_to_do() {
+        let problem = unavailable("python:3", "no route", Some("there is no sh"));
+        assert_eq!(problem.code, Code::ImageUnavailable);
+        for part in ["python:3", "no route", "there is no sh"] {
+            assert!(problem.message.contains(part), "{problem}");
+        }
+        assert!(problem.help.contains("docker load") && problem.help.contains("`image`"), "{problem}");
+    }
+}

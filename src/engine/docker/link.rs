@@ -1,0 +1,180 @@
+//! The connection to a daemon, and what is known about it.
+
+use std::future::Future;
+use std::time::Duration;
+
+use bollard::errors::Error;
+use bollard::models::{SystemInfo, SystemInfoCgroupVersionEnum, SystemVersion};
+use bollard::{API_DEFAULT_VERSION, Docker};
+use brig_core::problem::{Code, Problem};
+
+use super::address::Address;
+use super::failure::{self, Failure};
+use crate::engine::EngineInfo;
+
+/// The oldest version of the API that brig works with: Docker 20.10.
+const OLDEST: (u32, u32) = (1, 41);
+/// For questions that a daemon answers from memory.
+pub const QUICK: Duration = Duration::from_secs(10);
+/// For what a daemon needs other programs and disks for.
+pub const SLOW: Duration = Duration::from_secs(30);
+
+/// A daemon that was reached and found to be one that brig works with. Cheap to clone.
+#[derive(Clone)]
+pub struct Link {
+    /// The client; each call has a connection of its own.
+    pub docker: Docker,
+    /// Where it is.
+    pub address: Address,
+    /// What it said of itself when it was reached.
+    pub info: EngineInfo,
+}
+
+impl Link {
+    /// Reaches the daemon and looks whether it will do.
+    pub async fn establish(address: &Address) -> Result<Self, Problem> {
+        let docker = client(address).map_err(|error| failure::explain(address, "reach the daemon", &error))?;
+        let info = ask(&docker, address).await?;
+        Ok(Self { docker, address: address.clone(), info })
+    }
+
+    /// Asks the daemon again who it is.
+    pub async fn ask(&self) -> Result<EngineInfo, Problem> {
+        ask(&self.docker, &self.address).await
+    }
+
+    /// One call, bounded and explained. `what` completes "cannot …".
+    pub fn call<'a, T: Send + 'a>(
+        &'a self,
+        what: &'a str,
+        limit: Duration,
+        call: impl Future<Output = Result<T, Error>> + Send + 'a,
+    ) -> impl Future<Output = Result<T, Failure>> + Send + 'a {
+        failure::bounded(&self.address, what, limit, call)
+    }
+
+    /// Whether the daemon may be on this machine.
+    pub fn is_local(&self) -> bool {
+        matches!(self.address, Address::Unix(_))
+    }
+}
+
+/// No connection is made here, but a socket that is not there is noticed.
+fn client(address: &Address) -> Result<Docker, Error> {
+    // Only the time to an answer's first byte, and longer than any of the bounds that are set here.
+    const LONGEST: u64 = 3600;
+    match address {
+        Address::Unix(path) => Docker::connect_with_unix(path, LONGEST, API_DEFAULT_VERSION),
+        Address::Tcp(authority) => Docker::connect_with_http(authority, LONGEST, API_DEFAULT_VERSION),
+    }
+}
+
+async fn ask(docker: &Docker, address: &Address) -> Result<EngineInfo, Problem> {
+    let what = "ask the daemon who it is";
+    let both = async { tokio::try_join!(docker.version(), docker.info()) };
+    let (version, info) = failure::bounded(address, what, QUICK, both).await?;
+    check(&version, &info)?;
+    Ok(EngineInfo {
+        name: format!("Docker {}", version.version.unwrap_or_default()),
+        api_version: version.api_version.unwrap_or_default(),
+        address: address.to_string(),
+        cgroup_version: if info.cgroup_version == Some(SystemInfoCgroupVersionEnum::_2) { 2 } else { 1 },
+        cpus: info.ncpu.and_then(|cpus| u32::try_from(cpus).ok()).unwrap_or(1),
+        memory: info.mem_total.and_then(|bytes| u64::try_from(bytes).ok()).unwrap_or(0),
+    })
+}
+
+/// Refuses what brig cannot keep its promises on.
+fn check(version: &SystemVersion, info: &SystemInfo) -> Result<(), Problem> {
+    let unsupported = |message: String, help: &str| Err(Problem::new(Code::Unsupported, message).help(help));
+    let components = version.components.as_deref().unwrap_or_default();
+    if components.iter().any(|component| component.name.contains("Podman")) {
+        return unsupported(
+            "this is Podman, which takes no inline seccomp profile".to_owned(),
+            "without brig's own profile a run could outlive its deadline; use Docker",
+        );
+    }
+    let spoken = version.api_version.as_deref().unwrap_or("none");
+    if parse_version(spoken).is_none_or(|spoken| spoken < OLDEST) {
+        let (major, minor) = OLDEST;
+        let message = format!("the daemon speaks version {spoken} of the API, brig needs {major}.{minor}");
+        return unsupported(message, "update Docker to 20.10 or later");
+    }
+    let system = info.os_type.as_deref().unwrap_or("linux");
+    if system != "linux" {
+        return unsupported(
+            format!("the daemon runs {system} containers"),
+            "brig needs a daemon with Linux containers",
+        );
+    }
+    let processor = info.architecture.as_deref().unwrap_or(std::env::consts::ARCH);
+    if processor_name(processor) != std::env::consts::ARCH {
+        let message = format!("the daemon's processor is {processor}, brig was built for {}", std::env::consts::ARCH);
+        return unsupported(message, "use a brig that was built for the daemon's processor: its init runs there");
+    }
+    let options = info.security_options.as_deref().unwrap_or_default();
+    if !options.iter().any(|option| option.starts_with("name=seccomp")) {
+        return unsupported(
+            "the daemon does not filter system calls (no seccomp)".to_owned(),
+            "use a kernel and a Docker that were built with seccomp",
+        );
+    }
+    Ok(())
+}
+
+fn parse_version(text: &str) -> Option<(u32, u32)> {
+    let (major, minor) = text.split_once('.')?;
+    Some((major.parse().ok()?, minor.parse().ok()?))
+}
+
+/// Daemons and images name processors as `uname` or as Go does.
+pub fn processor_name(name: &str) -> &str {
+    match name {
+        "amd64" => "x86_64",
+        "arm64" => "aarch64",
+        other => other,
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use bollard::models::SystemVersionComponents;
+
+    use super::*;
+
+    fn good() -> (SystemVersion, SystemInfo) {
+        let version = SystemVersion { api_version: Some("1.41".to_owned()), ..SystemVersion::default() };
+        let info = SystemInfo {
+            os_type: Some("linux".to_owned()),
+            architecture: Some(std::env::consts::ARCH.to_owned()),
+            security_options: Some(vec!["name=seccomp,profile=default".to_owned()]),
+            ..SystemInfo::default()
+        };
+        (version, info)
+    }
+
+    fn refusal(change: impl FnOnce(&mut SystemVersion, &mut SystemInfo)) -> String {
+        let (mut version, mut info) = good();
+        change(&mut version, &mut info);
+        let problem = check(&version, &info).unwrap_err();
+        assert_eq!(problem.code, Code::Unsupported);
+        assert!(!problem.help.is_empty());
+        problem.message
+    }
+
+    #[test]
+    fn a_daemon_that_will_do_is_taken() {
+        let (version, info) = good();
+        assert_eq!(check(&version, &info), Ok(()));
+    }
+
+    #[test]
+    fn a_daemon_that_cannot_keep_the_promises_is_refused() {
+        assert!(refusal(|version, _| version.api_version = Some("1.40".to_owned())).contains("1.40"));
+        assert!(refusal(|_, info| info.os_type = Some("windows".to_owned())).contains("windows"));
+        assert!(refusal(|_, info| info.architecture = Some("s390x".to_owned())).contains("s390x"));
+        assert!(refusal(|_, info| info.security_options = None).contains("seccomp"));
+        let podman = SystemVersionComponents { name: "Podman Engine".to_owned(), ..Default::default() };
+        assert!(refusal(|version, _| version.components = Some(vec![podman])).contains("Podman"));
+    }
+}

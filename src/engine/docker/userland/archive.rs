@@ -1,0 +1,93 @@
+//! Writes a plan as an archive, piece by piece, never holding it all.
+
+use std::fs::File;
+use std::io::{self, Read as _, Write};
+
+use bytes::Bytes;
+use futures_util::stream::{self, Stream};
+use tokio::sync::mpsc;
+
+use super::plan::{Item, Plan};
+
+/// Bytes in one piece of the stream.
+const PIECE: usize = 256 << 10;
+
+/// The archive. Reading it is blocking work, done on a thread for that which stays at most a few pieces ahead.
+pub fn stream(plan: Plan) -> impl Stream<Item = io::Result<Bytes>> + Send + 'static {
+    let (sender, receiver) = mpsc::channel(4);
+    tokio::task::spawn_blocking(move || {
+        let pieces = Pieces { sender: sender.clone() };
+        // A plan that cannot be kept must not look like a short archive. That nobody reads any more is no matter.
+        if let Err(error) = write(&plan, io::BufWriter::with_capacity(PIECE, pieces)) {
+            let _ = sender.blocking_send(Err(error));
+        }
+    });
+    stream::unfold(receiver, |mut receiver| async { receiver.recv().await.map(|piece| (piece, receiver)) })
+}
+
+fn write(plan: &Plan, out: impl Write) -> io::Result<()> {
+    let mut archive = tar::Builder::new(out);
+    for (path, (mode, item)) in &plan.items {
+        let mut header = tar::Header::new_gnu();
+        header.set_mode(*mode);
+        match item {
+            Item::Directory => {
+                header.set_entry_type(tar::EntryType::Directory);
+                header.set_size(0);
+                archive.append_data(&mut header, path, io::empty())?;
+            }
+            Item::Copy(source, size, time) => {
+                header.set_size(*size);
+                header.set_mtime(u64::try_from(*time).unwrap_or(0));
+                let name = |error: io::Error| io::Error::new(error.kind(), format!("{}: {error}", source.display()));
+                let mut file = File::open(source).map_err(name)?.take(*size);
+                archive.append_data(&mut header, path, &mut file)?;
+                if file.limit() != 0 {
+                    return Err(io::Error::other(format!("{} has become shorter", source.display())));
+                }
+            }
+            Item::Text(text) => {
+                header.set_size(text.len() as u64);
+                archive.append_data(&mut header, path, text.as_bytes())?;
+            }
+            Item::Link(target) => {
+                header.set_entry_type(tar::EntryType::Symlink);
+                header.set_size(0);
+                archive.append_link(&mut header, path, target)?;
+            }
+        }
+    }
+    archive.into_inner()?.flush()
+}
+
+/// Sends what is written to it on, a piece at a time.
+struct Pieces {
+    sender: mpsc::Sender<io::Result<Bytes>>,
+}
+
+impl Write for Pieces {
+    fn write(&mut self, bytes: &[u8]) -> io::Result<usize> {
+        let piece = Bytes::copy_from_slice(bytes);
+        self.sender.blocking_send(Ok(piece)).map_err(|_| io::Error::from(io::ErrorKind::BrokenPipe))?;
+        Ok(bytes.len())
+    }
+
+    fn flush(&mut self) -> io::Result<()> {
+        Ok(())
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_file_that_shrank_is_an_error_and_not_a_short_archive() {
+        let directory = tempfile::tempdir().unwrap();
+        let source = directory.path().join("x");
+        std::fs::write(&source, "four").unwrap();
+        let mut plan = Plan::default();
+        plan.items.insert("x".to_owned(), (0o644, Item::Copy(source, 9, 0)));
+        assert!(write(&plan, Vec::new()).unwrap_err().to_string().contains("shorter"));
+    }
+}

@@ -1,0 +1,122 @@
+//! Looking at the daemon: what of ours is there, and what happens.
+
+use std::collections::HashMap;
+use std::sync::Arc;
+
+use bollard::models::{ContainerSummary, EventMessage, EventMessageTypeEnum};
+use bollard::query_parameters::{EventsOptionsBuilder, ListContainersOptionsBuilder};
+use brig_core::id::SandboxId;
+use brig_core::problem::{Code, Problem};
+use futures_util::stream::{self, BoxStream, StreamExt as _};
+
+use super::create::{label, parse_owner};
+use super::link::{Link, QUICK};
+use super::{Shared, failure, until_problem};
+use crate::engine::{EngineEvent, Sighting};
+
+/// See [`crate::engine::Engine::sightings`].
+pub async fn sightings(shared: &Shared) -> Result<Vec<Sighting>, Problem> {
+    let link = shared.link().await?;
+    let filters = HashMap::from([("label", vec![format!("{}={}", label::INSTALL, shared.settings.install)])]);
+    let options = ListContainersOptionsBuilder::new().all(true).filters(&filters).build();
+    let listed = link.call("list the sandboxes", QUICK, link.docker.list_containers(Some(options))).await?;
+    Ok(listed.into_iter().filter_map(sighting).collect())
+}
+
+fn sighting(container: ContainerSummary) -> Option<Sighting> {
+    let mut labels = container.labels.unwrap_or_default();
+    Some(Sighting {
+        engine_id: container.id?,
+        sandbox: labels.remove(label::SANDBOX).map(SandboxId),
+        owner: labels.get(label::OWNER).and_then(|text| parse_owner(text)),
+        host: labels.remove(label::HOST).unwrap_or_default(),
+    })
+}
+
+/// See [`crate::engine::Engine::events`]. Two subscriptions, as the label would filter images away.
+pub fn events(shared: &Arc<Shared>) -> BoxStream<'static, Result<EngineEvent, Problem>> {
+    let shared = Arc::clone(shared);
+    stream::once(async move {
+        match shared.link().await {
+            Ok(link) => subscribe(link, &shared.settings.install),
+            Err(problem) => stream::iter([Err(problem)]).boxed(),
+        }
+    })
+    .flatten()
+    .boxed()
+}
+
+fn subscribe(link: &Link, install: &str) -> BoxStream<'static, Result<EngineEvent, Problem>> {
+    let filter = |pairs: &[(&str, &[&str])]| -> HashMap<String, Vec<String>> {
+        let owned = |values: &[&str]| values.iter().map(|value| (*value).to_owned()).collect();
+        pairs.iter().map(|(key, values)| ((*key).to_owned(), owned(values))).collect()
+    };
+    let ours = format!("{}={install}", label::INSTALL);
+    let containers = filter(&[("type", &["container"]), ("label", &[&ours]), ("event", &["die", "oom"])]);
+    let images = filter(&[("type", &["image"]), ("event", &["tag", "untag", "pull", "delete", "import", "load"])]);
+    let open = |filters: HashMap<String, Vec<String>>| {
+        let options = EventsOptionsBuilder::new().filters(&filters).build();
+        let docker = link.docker.clone();
+        let address = link.address.clone();
+        let what = "follow the daemon's events";
+        let lost = Problem::new(Code::EngineUnreachable, format!("the daemon at {address} has ended its events"));
+        docker
+            .events(Some(options))
+            .map(move |item| item.map_err(|error| failure::explain(&address, what, &error).problem))
+            .chain(stream::iter([Err(lost)]))
+            .boxed()
+    };
+    let both = stream::select(open(containers), open(images));
+    until_problem(both.filter_map(|item| std::future::ready(item.map(translate).transpose())).boxed())
+}
+
+fn translate(message: EventMessage) -> Option<EngineEvent> {
+    let actor = message.actor?;
+    let id = actor.id?;
+    match (message.typ?, message.action?.as_str()) {
+        (EventMessageTypeEnum::CONTAINER, "die") => Some(EngineEvent::Died { engine_id: id }),
+        (EventMessageTypeEnum::CONTAINER, "oom") => Some(EngineEvent::OutOfMemory { engine_id: id }),
+        // A pull names the reference, the others the image and, where there is one, the reference as an attribute.
+        (EventMessageTypeEnum::IMAGE, "pull") => Some(EngineEvent::ImageChanged { reference: id }),
+        (EventMessageTypeEnum::IMAGE, _) => {
+            let name = actor.attributes.and_then(|mut attributes| attributes.remove("name"));
+            Some(EngineEvent::ImageChanged { reference: name.unwrap_or(id) })
+        }
+        _ => None,
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use bollard::models::EventActor;
+
+    use super::*;
+
+    fn event(typ: EventMessageTypeEnum, action: &str, id: &str, name: Option<&str>) -> Option<EngineEvent> {
+        let attributes = name.map(|name| HashMap::from([("name".to_owned(), name.to_owned())]));
+        translate(EventMessage {
+            typ: Some(typ),
+            action: Some(action.to_owned()),
+            actor: Some(EventActor { id: Some(id.to_owned()), attributes }),
+            ..EventMessage::default()
+        })
+    }
+
+    #[test]
+    fn a_death_and_a_want_of_memory_name_the_container() {
+        let died = event(EventMessageTypeEnum::CONTAINER, "die", "c1", Some("brig-x"));
+        assert_eq!(died, Some(EngineEvent::Died { engine_id: "c1".to_owned() }));
+        let oom = event(EventMessageTypeEnum::CONTAINER, "oom", "c1", None);
+        assert_eq!(oom, Some(EngineEvent::OutOfMemory { engine_id: "c1".to_owned() }));
+        assert_eq!(event(EventMessageTypeEnum::CONTAINER, "start", "c1", None), None);
+    }
+
+    #[test]
+    fn an_image_is_named_by_its_reference_where_the_daemon_says_it() {
+        let changed = |reference: &str| Some(EngineEvent::ImageChanged { reference: reference.to_owned() });
+        let image = EventMessageTypeEnum::IMAGE;
+        assert_eq!(event(image, "pull", "busybox:1.37", Some("busybox")), changed("busybox:1.37"));
+        assert_eq!(event(image, "tag", "sha256:1", Some("me/it:2")), changed("me/it:2"));
+        assert_eq!(event(image, "delete", "sha256:1", None), changed("sha256:1"));
+    }
+}

@@ -1,0 +1,313 @@
+//! The one thread that writes.
+
+use std::path::{Path, PathBuf};
+use std::sync::Arc;
+use std::sync::atomic::{AtomicU64, Ordering};
+use std::sync::mpsc::{Receiver, RecvTimeoutError, SyncSender, sync_channel};
+use std::time::{Duration, Instant};
+
+use brig_core::id::ProposalId;
+use brig_core::journal::link;
+use brig_core::problem::{Code, Problem};
+use brig_core::profile::Hash;
+use rusqlite::{Connection, Transaction, TransactionBehavior};
+use tokio::sync::watch;
+
+use super::batch::{Batch, Item, Job, OUTPUT_BATCH};
+use super::entry::{Encoded, IndexEffect, signed, stream_number};
+use super::problems::{self, Trouble};
+use super::{Chunk, ITEM_BYTES, QUEUE_BYTES, schema};
+
+/// How long a chunk of output waits for company. A run that writes line by line costs 50 commits a second at most, and
+/// its end finds the thread idle rather than in the middle of an fsync.
+const LINGER: Duration = Duration::from_millis(20);
+
+/// How long after a failed commit the journal is tried again, with the output that waits or else with a probe, if nobody
+/// records in the meantime.
+const RETRY: Duration = Duration::from_millis(500);
+
+/// Bytes after which the log is checkpointed when nothing else is to do, and when something is.
+const CHECKPOINT_IDLE: usize = 4 << 20;
+const CHECKPOINT_BUSY: usize = 16 << 20;
+
+/// The last entry: what the next one is linked to. Number 0 and `GENESIS` before the first.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(super) struct Head {
+    pub(super) number: u64,
+    pub(super) hash: Hash,
+}
+
+/// What the handles need of the thread.
+pub(super) struct Started {
+    pub(super) jobs: SyncSender<Job>,
+    pub(super) health: watch::Receiver<Option<Problem>>,
+    pub(super) commits: Arc<AtomicU64>,
+}
+
+/// Starts the thread. It ends, when everybody who holds the sending side is gone, or when it is asked to close.
+pub(super) fn start(connection: Connection, path: &Path, head: Head) -> Result<Started, Problem> {
+    // Each item holds at least ITEM_BYTES of one of the two rooms, so the channel never has more; the places left are for
+    // closing.
+    let (jobs, inbox) = sync_channel(2 * QUEUE_BYTES / ITEM_BYTES + 64);
+    let (health, healthy) = watch::channel(None);
+    let commits = Arc::new(AtomicU64::new(0));
+    let writer = Writer {
+        connection,
+        path: path.to_owned(),
+        head,
+        inbox,
+        batch: Batch::default(),
+        retry_at: None,
+        uncheckpointed: 0,
+        health,
+        commits: Arc::clone(&commits),
+    };
+    std::thread::Builder::new()
+        .name("brig-journal".to_owned())
+        .spawn(move || writer.run())
+        .map_err(|error| Problem::new(Code::JournalFailed, format!("the journal's thread cannot start: {error}")))?;
+    Ok(Started { jobs, health: healthy, commits })
+}
+
+struct Writer {
+    connection: Connection,
+    path: PathBuf,
+    head: Head,
+    inbox: Receiver<Job>,
+    batch: Batch,
+    /// Set while commits fail.
+    retry_at: Option<Instant>,
+    /// Bytes committed since the log was checkpointed, without the overhead of the pages.
+    uncheckpointed: usize,
+    health: watch::Sender<Option<Problem>>,
+    commits: Arc<AtomicU64>,
+}
+
+/// Why the thread woke.
+enum Wake {
+    Job(Job),
+    Time,
+    Abandoned,
+}
+
+impl Writer {
+    fn run(mut self) {
+        loop {
+            match self.wait() {
+                Wake::Job(job) => self.take(job),
+                Wake::Time => self.commit(),
+                Wake::Abandoned => break,
+            }
+            if self.batch.closing.is_some() {
+                break;
+            }
+            if self.is_due() {
+                self.commit();
+            }
+            self.checkpoint_if_due();
+        }
+        self.end();
+    }
+
+    /// Sleeps until there is a job, or until what waits has waited long enough.
+    fn wait(&self) -> Wake {
+        let due = match (self.batch.since, self.retry_at) {
+            (None, None) => return self.inbox.recv().map_or(Wake::Abandoned, Wake::Job),
+            (_, Some(retry_at)) => retry_at,
+            (Some(since), None) => since + LINGER,
+        };
+        match self.inbox.recv_timeout(due.saturating_duration_since(Instant::now())) {
+            Ok(job) => Wake::Job(job),
+            Err(RecvTimeoutError::Timeout) => Wake::Time,
+            Err(RecvTimeoutError::Disconnected) => Wake::Abandoned,
+        }
+    }
+
+    /// Takes a job and all that is queued behind it.
+    fn take(&mut self, job: Job) {
+        let mut next = Some(job);
+        while let Some(job) = next {
+            if !self.batch.add(job) {
+                return;
+            }
+            next = self.inbox.try_recv().ok();
+        }
+    }
+
+    /// Whether the batch goes now. While commits fail, output alone waits for its retry.
+    fn is_due(&self) -> bool {
+        let lingered = self.batch.since.is_some_and(|since| since.elapsed() >= LINGER);
+        self.batch.has_record || (self.retry_at.is_none() && (lingered || self.batch.bytes >= OUTPUT_BATCH))
+    }
+
+    /// Commits what is next in the batch and answers, or rolls back, answers and keeps the output for later.
+    fn commit(&mut self) {
+        let mut items = self.batch.next();
+        let writes = items.iter().any(Item::writes_something);
+        let result = match (writes, self.retry_at) {
+            (true, _) => write(&mut self.connection, self.head, &mut items),
+            (false, Some(_)) => probe(&mut self.connection, self.head),
+            (false, None) => Ok(self.head),
+        };
+        match result {
+            Ok(head) => {
+                self.head = head;
+                self.retry_at = None;
+                self.uncheckpointed += items.iter().map(Item::bytes).sum::<usize>();
+                self.commits.fetch_add(u64::from(writes), Ordering::Relaxed);
+                self.health.send_if_modified(|health| health.take().is_some());
+                items.into_iter().for_each(Item::committed);
+            }
+            Err(error) => {
+                let problem = Trouble::from(error).writing(&self.path);
+                if self.retry_at.is_none() {
+                    tracing::error!(%problem, "the journal could not commit");
+                }
+                self.retry_at = Some(Instant::now() + RETRY);
+                self.health.send_if_modified(|health| health.replace(problem.clone()) != Some(problem.clone()));
+                self.batch.keep(items.into_iter().filter_map(|item| item.failed(&problem)).collect());
+            }
+        }
+    }
+
+    /// Moves the log into the file when nobody waits, and late rather than never when somebody always does.
+    fn checkpoint_if_due(&mut self) {
+        let idle = self.uncheckpointed >= CHECKPOINT_IDLE && self.batch.items.is_empty();
+        if idle || self.uncheckpointed >= CHECKPOINT_BUSY {
+            // A failure loses nothing: what is committed stays in the log, and the next one moves it.
+            if let Err(error) = self.connection.execute_batch("PRAGMA wal_checkpoint(PASSIVE)") {
+                tracing::warn!(%error, "the journal's log could not be checkpointed");
+            }
+            self.uncheckpointed = 0;
+        }
+    }
+
+    fn end(mut self) {
+        self.batch.everything = true;
+        self.commit();
+        if !self.batch.items.is_empty() {
+            tracing::error!(
+                chunks = self.batch.items.len(),
+                "output was lost: the journal ended while it could not commit"
+            );
+        }
+        if let Err(error) = self.connection.execute_batch("PRAGMA wal_checkpoint(TRUNCATE)") {
+            tracing::warn!(%error, "the journal's log could not be checkpointed");
+        }
+        if let Err((_, error)) = self.connection.close() {
+            tracing::warn!(%error, "the journal could not be closed");
+        }
+        if let Some(done) = self.batch.closing {
+            // Nobody waits any more: that is theirs to decide.
+            let _ = done.send(());
+        }
+    }
+}
+
+/// Writes the items in one transaction, and gives the head after it. On an error nothing of them is in the file.
+fn write(connection: &mut Connection, mut head: Head, items: &mut [Item]) -> rusqlite::Result<Head> {
+    let transaction = connection.transaction_with_behavior(TransactionBehavior::Immediate)?;
+    for item in items {
+        match item {
+            Item::Output(queued) => insert_chunk(&transaction, &queued.id, &queued.chunk)?,
+            Item::Record { queued, refused } => match insert_record(&transaction, head, &queued.entries)? {
+                Ok(next) => head = next,
+                Err(problem) => *refused = Some(problem),
+            },
+        }
+    }
+    transaction.commit()?;
+    Ok(head)
+}
+
+/// Tries what a record would do, down to the fsync, and leaves nothing of it.
+fn probe(connection: &mut Connection, head: Head) -> rusqlite::Result<Head> {
+    let transaction = connection.transaction_with_behavior(TransactionBehavior::Immediate)?;
+    transaction.execute_batch("SAVEPOINT probe")?;
+    insert_entry(&transaction, head, &Encoded::probe())?;
+    transaction.execute_batch("ROLLBACK TO probe; RELEASE probe")?;
+    // Writes the first page, though nothing in it changes: without a page there would be no fsync.
+    schema::touch(&transaction)?;
+    transaction.commit()?;
+    Ok(head)
+}
+
+fn insert_chunk(transaction: &Transaction<'_>, id: &ProposalId, chunk: &Chunk) -> rusqlite::Result<()> {
+    let inserted = transaction
+        .prepare_cached(
+            "INSERT INTO output (proposal, seq, at, stream, bytes) VALUES (?1, ?2, ?3, ?4, ?5)
+             ON CONFLICT (proposal, seq) DO NOTHING",
+        )?
+        .execute((&id.0, signed(chunk.seq), chunk.at.0, stream_number(chunk.stream), &chunk.bytes[..]))?;
+    if inserted == 0 {
+        tracing::error!(proposal = %id, seq = chunk.seq, "a chunk of output came twice; the first one was kept");
+    }
+    Ok(())
+}
+
+/// Inserts the entries of one call, or none of them if they break a rule of the index. Then only this call is refused:
+/// others in the same transaction have no part in it.
+fn insert_record(
+    transaction: &Transaction<'_>,
+    head: Head,
+    entries: &[Encoded],
+) -> rusqlite::Result<Result<Head, Problem>> {
+    transaction.prepare_cached("SAVEPOINT record")?.execute([])?;
+    let result = insert_entries(transaction, head, entries)?;
+    if result.is_err() {
+        transaction.prepare_cached("ROLLBACK TO record")?.execute([])?;
+    }
+    transaction.prepare_cached("RELEASE record")?.execute([])?;
+    Ok(result)
+}
+
+fn insert_entries(
+    transaction: &Transaction<'_>,
+    mut head: Head,
+    entries: &[Encoded],
+) -> rusqlite::Result<Result<Head, Problem>> {
+    for entry in entries {
+        head = insert_entry(transaction, head, entry)?;
+        if let Some(id) = &entry.proposal
+            && let Err(problem) = update_index(transaction, head.number, id, entry)?
+        {
+            return Ok(Err(problem));
+        }
+    }
+    Ok(Ok(head))
+}
+
+fn insert_entry(transaction: &Transaction<'_>, head: Head, entry: &Encoded) -> rusqlite::Result<Head> {
+    let number = head.number + 1;
+    let hash = link(&head.hash, number, entry.at, &entry.body);
+    let proposal = entry.proposal.as_ref().map(|id| &id.0);
+    transaction
+        .prepare_cached("INSERT INTO entries (number, at, kind, proposal, body, hash) VALUES (?1, ?2, ?3, ?4, ?5, ?6)")?
+        .execute((signed(number), entry.at.0, entry.kind, proposal, &entry.body, &hash.0[..]))?;
+    Ok(Head { number, hash })
+}
+
+fn update_index(
+    transaction: &Transaction<'_>,
+    number: u64,
+    id: &ProposalId,
+    entry: &Encoded,
+) -> rusqlite::Result<Result<(), Problem>> {
+    let (changed, rule) = match &entry.effect {
+        IndexEffect::Nothing => return Ok(Ok(())),
+        IndexEffect::Opens { agent, key, draft_hash } => {
+            let mut insert = transaction.prepare_cached(
+                "INSERT INTO proposals (id, first, at, agent, key, draft_hash) VALUES (?1, ?2, ?3, ?4, ?5, ?6)
+                 ON CONFLICT (id) DO NOTHING",
+            )?;
+            let row = (&id.0, signed(number), entry.at.0, agent, key, &draft_hash.0[..]);
+            (insert.execute(row)?, "has a proposal of this name already")
+        }
+        IndexEffect::Closes => {
+            let mut update =
+                transaction.prepare_cached("UPDATE proposals SET closed = ?2 WHERE id = ?1 AND closed IS NULL")?;
+            (update.execute((&id.0, signed(number)))?, "has no open proposal of this name")
+        }
+    };
+    Ok(if changed == 1 { Ok(()) } else { Err(problems::refused(entry.kind, id, rule)) })
+}

@@ -1,0 +1,250 @@
+//! The headless part that owns everything: `brig serve`.
+//!
+//! ```text
+//!   agents ──► agent.sock ──┐                       ┌──► recorder ──► journal
+//!                           ├─► mailbox ─► core ────┼──► keeper ────► engine      (one keeper a sandbox)
+//! consoles ─► operator.sock ┘    ▲   (owns State)   └──► images ────► engine
+//!                                └──── watcher, keepers, recorder: what happened
+//! ```
+//!
+//! [`core`] is the only one that changes the state, and it never waits for anybody. Everyone else has a [`message::Mailbox`].
+
+use std::fs::{File, OpenOptions, TryLockError};
+use std::io::Write as _;
+use std::os::unix::fs::OpenOptionsExt as _;
+use std::path::{Path, PathBuf};
+use std::sync::Arc;
+use std::sync::atomic::AtomicU32;
+
+use brig_core::journal::Entry;
+use brig_core::machine::{Config, State};
+use brig_core::policy::Trust;
+use brig_core::problem::{Code, Problem};
+use brig_core::profile::Profile;
+use brig_core::time::Wall;
+use tokio::signal::unix::{SignalKind, signal};
+
+use crate::api::{Access, Servers, Services};
+use crate::config::{self, Places, Settings};
+use crate::engine::docker::{DockerEngine, DockerSettings};
+use crate::engine::{Engine, Owner};
+use crate::journal::{Journal, Recorded, Recovered};
+
+mod clock;
+mod core;
+mod images;
+mod keeper;
+pub mod message;
+pub mod meters;
+pub mod outputs;
+pub mod process;
+mod recorder;
+mod transcript;
+pub mod view;
+pub mod watcher;
+
+use self::clock::Clock;
+use self::core::{Core, Identity};
+use self::keeper::Tools;
+use self::message::{Mailbox, Message};
+use self::meters::Meters;
+use self::outputs::Outputs;
+use self::recorder::Recorder;
+
+/// What a supervisor is started with.
+pub struct Options {
+    /// Where its files are.
+    pub places: Places,
+    /// `brig.toml`.
+    pub settings: Settings,
+    /// It ends with its last console.
+    pub with_consoles: bool,
+}
+
+/// Where a supervisor that is ready is to be found.
+pub struct Ready {
+    /// For those who propose.
+    pub agent_socket: PathBuf,
+    /// For those who decide.
+    pub operator_socket: PathBuf,
+}
+
+/// Runs a supervisor on Docker until it is told to end.
+///
+/// # Errors
+/// What keeps it from starting: another supervisor on the same state, a journal or settings that cannot be read, sockets
+/// that cannot be made. A daemon that is away is no such thing: it is waited for.
+pub async fn serve(options: Options, ready: impl FnOnce(&Ready)) -> Result<(), Problem> {
+    options.places.prepare()?;
+    let lock = lock_state(&options.places)?;
+    let owner = process::me()?;
+    let settings = DockerSettings {
+        install: options.places.install_id()?,
+        host: process::host(),
+        owner,
+        address: options.settings.engine_address.clone(),
+    };
+    let engine: Arc<dyn Engine> = Arc::new(DockerEngine::connect(settings)?);
+    let served = serve_with(options, engine, owner, ready).await;
+    drop(lock);
+    served
+}
+
+/// Runs a supervisor on any engine. The caller holds the state directory's lock.
+///
+/// # Errors
+/// As [`serve`].
+pub async fn serve_with(
+    options: Options,
+    engine: Arc<dyn Engine>,
+    owner: Owner,
+    ready: impl FnOnce(&Ready),
+) -> Result<(), Problem> {
+    let Options { places, settings, with_consoles } = options;
+    let profiles = config::profiles::load(&places, &settings)?;
+    let (journal, recovered) = Journal::open(&places.journal())?;
+    let started = Entry::Started { version: env!("CARGO_PKG_VERSION").to_owned(), pid: owner.pid };
+    journal.record(vec![(clock::wall(), started)]).await?;
+    let token = operator_token(&places.operator_token())?;
+
+    let (mailbox, inbox) = Mailbox::new();
+    let (outputs, meters, consoles) = (Outputs::default(), Meters::default(), Arc::new(AtomicU32::new(0)));
+    let services = Services {
+        mailbox: mailbox.clone(),
+        outputs: outputs.clone(),
+        journal: journal.reader(),
+        meters: meters.clone(),
+        consoles: Arc::clone(&consoles),
+        access: Arc::new(Access {
+            uid: process::uid(),
+            operator_token: token,
+            agent_tokens: settings.agent_tokens.clone(),
+        }),
+    };
+    let servers = Servers::bind(&places.agent_socket(), &places.operator_socket(), services)?;
+
+    let clock = Clock::start();
+    let (state, effects) = restored(&settings, profiles, recovered, &*engine, clock)?;
+    let identity =
+        Identity { owner, host: process::hostname(), started_at: clock::wall(), ends_with_consoles: with_consoles };
+    let tools = Tools {
+        engine: Arc::clone(&engine),
+        journal: journal.clone(),
+        outputs,
+        meters: meters.clone(),
+        mailbox: mailbox.clone(),
+    };
+    let recorder = Recorder::start(journal.clone(), mailbox.clone());
+    let core = Core::new(state, clock, identity, inbox, tools, recorder);
+    let watchers = [
+        tokio::spawn(watcher::engine(Arc::clone(&engine), mailbox.clone())),
+        tokio::spawn(watcher::reap(engine, mailbox.clone(), owner, process::host())),
+        tokio::spawn(watcher::sample(meters, mailbox.clone(), consoles)),
+        tokio::spawn(watcher::profiles(places.clone(), settings, mailbox.clone())),
+        tokio::spawn(end_on_signals(mailbox)?),
+    ];
+    let serving = tokio::spawn(servers.serve());
+    ready(&Ready { agent_socket: places.agent_socket(), operator_socket: places.operator_socket() });
+    core.run(effects).await;
+
+    for watcher in watchers {
+        watcher.abort();
+    }
+    serving.abort();
+    for left in [places.agent_socket(), places.operator_socket(), places.operator_token()] {
+        // It is ours, as the lock is; that it is gone already is as good.
+        let _ = std::fs::remove_file(left);
+    }
+    let stopped = journal.record(vec![(clock::wall(), Entry::Stopped {})]).await;
+    journal.close().await;
+    stopped
+}
+
+/// The state, with what the journal knew.
+fn restored(
+    settings: &Settings,
+    profiles: Vec<Profile>,
+    recovered: Recovered,
+    engine: &dyn Engine,
+    clock: Clock,
+) -> Result<(State, Vec<brig_core::machine::Effect>), Problem> {
+    let config = Config {
+        default_profile: settings.default_profile.clone(),
+        queue_limit: usize::try_from(settings.queue_limit).unwrap_or(usize::MAX),
+        creators: settings.pool_creators,
+        trust: Trust { allow_own_user: settings.allow_own_user },
+        boot: boot_name()?,
+        engine_fingerprint: engine.fingerprint(),
+    };
+    let mut state = State::new(config, profiles);
+    let entries =
+        |recorded: Vec<Recorded>| -> Vec<(Wall, Entry)> { recorded.into_iter().map(|it| (it.at, it.entry)).collect() };
+    let known: Vec<_> = recovered.recent.into_iter().chain(recovered.open).map(entries).collect();
+    let effects = state.restore(&known, recovered.keys, clock.now());
+    Ok((state, effects))
+}
+
+/// Four letters that tell the sandboxes of this start from those of others.
+fn boot_name() -> Result<String, Problem> {
+    Ok(crate::api::new_id()?.0.chars().take(4).collect())
+}
+
+/// Holds the state directory for as long as the file is open.
+fn lock_state(places: &Places) -> Result<File, Problem> {
+    let path = places.lock();
+    let failed =
+        |error: &dyn std::fmt::Display| Problem::new(Code::LocalIo, format!("cannot lock {}: {error}", path.display()));
+    let mut file = OpenOptions::new()
+        .create(true)
+        .truncate(false)
+        .write(true)
+        .mode(0o600)
+        .open(&path)
+        .map_err(|error| failed(&error))?;
+    match file.try_lock() {
+        Ok(()) => {
+            // For people who look into the file; the lock itself is what counts.
+            let _ = file.set_len(0).and_then(|()| writeln!(file, "{}", std::process::id()));
+            Ok(file)
+        }
+        Err(TryLockError::WouldBlock) => {
+            let holder = std::fs::read_to_string(&path).unwrap_or_default();
+            Err(Problem::new(
+                Code::AlreadyRunning,
+                format!("a supervisor (process {}) already uses {}", holder.trim(), places.state_dir().display()),
+            )
+            .help("use it, end it with `brig stop`, or set BRIG_STATE_DIR and BRIG_RUNTIME_DIR for another one"))
+        }
+        Err(TryLockError::Error(error)) => Err(failed(&error)),
+    }
+}
+
+/// Makes a token that only this user can read: who has it, and the right user, may decide.
+fn operator_token(path: &Path) -> Result<String, Problem> {
+    let failed =
+        |error: &dyn std::fmt::Display| Problem::new(Code::LocalIo, format!("cannot make {}: {error}", path.display()));
+    let mut bytes = [0; 32];
+    getrandom::fill(&mut bytes).map_err(|error| failed(&error))?;
+    let token = brig_core::profile::Hash(bytes).hex();
+    let _ = std::fs::remove_file(path);
+    let mut file =
+        OpenOptions::new().create_new(true).write(true).mode(0o600).open(path).map_err(|error| failed(&error))?;
+    file.write_all(token.as_bytes()).map_err(|error| failed(&error))?;
+    Ok(token)
+}
+
+/// Ends the supervisor in good order when it is told to by a signal.
+fn end_on_signals(mailbox: Mailbox) -> Result<impl Future<Output = ()> + Send, Problem> {
+    let listen =
+        |kind| signal(kind).map_err(|error| Problem::new(Code::LocalIo, format!("cannot listen for signals: {error}")));
+    let (mut terminate, mut interrupt, mut hangup) =
+        (listen(SignalKind::terminate())?, listen(SignalKind::interrupt())?, listen(SignalKind::hangup())?);
+    Ok(async move {
+        tokio::select! {
+            _ = terminate.recv() => {}
+            _ = interrupt.recv() => {}
+            _ = hangup.recv() => {}
+        }
+        mailbox.send(Message::Event(brig_core::machine::Event::Shutdown)).await;
+    })
+}

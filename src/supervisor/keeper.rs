@@ -1,0 +1,392 @@
+//! The keeper of one sandbox: arms it, hands it its one request, carries its output away and sees it gone.
+//!
+//! A keeper is a task. It owns the sandbox's standard input, so when the supervisor dies the sandbox does too. What it
+//! sees it tells as events, in this order: `Armed`, then at most `Started` (or `Refused`), `OutputFull` and `Ended`, then
+//! `Gone`.
+
+use std::pin::Pin;
+use std::sync::Arc;
+use std::time::Duration;
+
+use brig_core::envelope::{Envelope, Step};
+use brig_core::id::{ProposalId, SandboxId};
+use brig_core::machine::Event;
+use brig_core::problem::Problem;
+use brig_core::profile::{Cage, SandboxSpec};
+use brig_core::proposal::{Outcome, RunReport, RunUsage};
+use brig_init::wire::{self, Fence, FenceFinder, How, Nonce, Stream, Trailer, Why};
+use bytes::Bytes;
+use futures_util::StreamExt as _;
+use futures_util::stream::BoxStream;
+use tokio::io::{AsyncWrite, AsyncWriteExt as _};
+use tokio::sync::mpsc;
+use tokio::time::{Instant, timeout, timeout_at};
+
+use super::message::Mailbox;
+use super::meters::Meters;
+use super::outputs::Outputs;
+use super::transcript::Transcript;
+use crate::engine::{ArmedSandbox, Engine, OutputStream};
+use crate::journal::Journal;
+
+/// How long a sandbox that has said its last word may take to be gone, before it is killed.
+const LINGER: Duration = Duration::from_secs(5);
+/// How long writing a cancellation may take: the sandbox may not read any more.
+const CANCEL: Duration = Duration::from_millis(200);
+/// How long to wait before a kill that failed is tried again.
+const KILL_AGAIN: Duration = Duration::from_millis(500);
+
+/// What a keeper can be told.
+#[derive(Debug)]
+pub enum Order {
+    /// Run this.
+    Launch { proposal: ProposalId, envelope: Arc<Envelope> },
+    /// End it at once.
+    Kill,
+    /// Let it go: nothing was written to it.
+    Discard,
+}
+
+/// What every keeper needs.
+#[derive(Clone)]
+pub struct Tools {
+    pub engine: Arc<dyn Engine>,
+    pub journal: Journal,
+    pub outputs: Outputs,
+    pub meters: Meters,
+    pub mailbox: Mailbox,
+}
+
+/// Keeps one sandbox from its making to its end. The sender tells it what to do; a keeper that is armed and told nothing
+/// waits.
+pub fn keep(id: SandboxId, spec: Arc<SandboxSpec>, tools: Tools) -> mpsc::Sender<Order> {
+    let (orders, inbox) = mpsc::channel(8);
+    tokio::spawn(async move {
+        match tools.engine.arm(&id, spec).await {
+            Err(problem) => tools.mailbox.event(Event::Armed { sandbox: id, result: Err(problem) }).await,
+            Ok(armed) => Keeper::new(id, armed, tools, inbox).run().await,
+        }
+    });
+    orders
+}
+
+struct Keeper {
+    id: SandboxId,
+    engine_id: String,
+    /// `None` once it was let go.
+    stdin: Option<Pin<Box<dyn AsyncWrite + Send>>>,
+    output: BoxStream<'static, Result<(OutputStream, Bytes), Problem>>,
+    orders: mpsc::Receiver<Order>,
+    tools: Tools,
+    killing: bool,
+}
+
+/// What came first.
+enum Came {
+    Order(Option<Order>),
+    Output(Option<Result<(OutputStream, Bytes), Problem>>),
+}
+
+impl Keeper {
+    fn new(id: SandboxId, armed: ArmedSandbox, tools: Tools, orders: mpsc::Receiver<Order>) -> Self {
+        let ArmedSandbox { engine_id, stdin, output, meter } = armed;
+        if let Some(meter) = meter {
+            tools.meters.add(id.clone(), meter);
+        }
+        Self { id, engine_id, stdin: Some(stdin), output, orders, tools, killing: false }
+    }
+
+    async fn run(mut self) {
+        let result = Ok(self.engine_id.clone());
+        self.tell(Event::Armed { sandbox: self.id.clone(), result }).await;
+        match self.step().await {
+            Came::Order(Some(Order::Launch { proposal, envelope })) => self.serve(proposal, &envelope).await,
+            Came::Order(Some(Order::Kill)) => self.kill(),
+            // An armed init says nothing: whatever it said, or its end, makes it useless.
+            Came::Order(Some(Order::Discard) | None) | Came::Output(_) => {}
+        }
+        self.see_it_gone().await;
+        self.tools.meters.remove(&self.id);
+        // An order that came too late was for a run that this sandbox can no longer serve.
+        self.orders.close();
+        while let Some(order) = self.orders.recv().await {
+            if matches!(order, Order::Launch { .. }) {
+                self.tell(Event::Refused { sandbox: self.id.clone() }).await;
+            }
+        }
+        self.tell(Event::Gone { sandbox: self.id.clone() }).await;
+    }
+
+    async fn step(&mut self) -> Came {
+        tokio::select! {
+            biased;
+            order = self.orders.recv() => Came::Order(order),
+            item = self.output.next() => Came::Output(item),
+        }
+    }
+
+    /// Runs the one request of this sandbox's life.
+    async fn serve(&mut self, proposal: ProposalId, envelope: &Envelope) {
+        let nonce = match nonce() {
+            Ok(nonce) => nonce,
+            Err(error) => {
+                tracing::error!("no randomness for a nonce: {error}");
+                return self.tell(Event::Refused { sandbox: self.id.clone() }).await;
+            }
+        };
+        let frame = match request(envelope, nonce) {
+            Ok(frame) => frame,
+            Err(why) => {
+                // Admission lets nothing through that cannot be framed; should it, the run has an end all the same.
+                self.tell(Event::Started { sandbox: self.id.clone() }).await;
+                let report = Run::new(nonce, self, proposal, envelope.output_limit).report(Outcome::Lost(why)).await;
+                return self.tell(Event::Ended { sandbox: self.id.clone(), report }).await;
+            }
+        };
+        // The log is there before anyone can be told that the run has started.
+        let mut run = Run::new(nonce, self, proposal, envelope.output_limit);
+        if !self.write_first(&frame).await {
+            return self.tell(Event::Refused { sandbox: self.id.clone() }).await;
+        }
+        self.tell(Event::Started { sandbox: self.id.clone() }).await;
+        let outcome = self.carry(&mut run).await;
+        let report = run.report(outcome).await;
+        self.tell(Event::Ended { sandbox: self.id.clone(), report }).await;
+    }
+
+    /// Writes the frame. False when not even its first byte could be written.
+    async fn write_first(&mut self, frame: &[u8]) -> bool {
+        let Some(stdin) = &mut self.stdin else { return false };
+        let mut written = 0;
+        while written < frame.len() {
+            let wrote = tokio::select! {
+                biased;
+                wrote = stdin.write(&frame[written..]) => wrote,
+                // Only a kill can come now; the rest of the frame does not matter then.
+                Some(_) = self.orders.recv() => {
+                    self.kill();
+                    return written > 0;
+                }
+            };
+            match wrote {
+                Ok(count) if count > 0 => written += count,
+                // What was written is spent: its end will be told by the output's.
+                _ => return written > 0,
+            }
+        }
+        // An error here is one of a sandbox that has just died, which its output tells too.
+        let _ = stdin.flush().await;
+        true
+    }
+
+    /// Carries output away until both fences were seen, or until no more comes.
+    async fn carry(&mut self, run: &mut Run) -> Outcome {
+        loop {
+            match self.step().await {
+                Came::Order(Some(Order::Kill) | None) => self.kill(),
+                Came::Order(Some(other)) => tracing::error!("{}: {other:?} during a run", self.id),
+                Came::Output(None) => return Outcome::Lost("the sandbox ended without a word".to_owned()),
+                Came::Output(Some(Err(problem))) => return Outcome::Lost(problem.to_string()),
+                Came::Output(Some(Ok((stream, bytes)))) => {
+                    if run.take(stream, &bytes).await {
+                        self.tell(Event::OutputFull { sandbox: self.id.clone() }).await;
+                    }
+                    if let Some(problem) = run.broken.take() {
+                        self.kill();
+                        return Outcome::Lost(problem);
+                    }
+                    if let Some(outcome) = run.outcome() {
+                        return outcome;
+                    }
+                }
+            }
+        }
+    }
+
+    /// Kills the sandbox, without waiting for it: init is told, which is quickest, and the engine is told, which is sure.
+    fn kill(&mut self) {
+        if self.killing {
+            return;
+        }
+        self.killing = true;
+        if let Some(mut stdin) = self.stdin.take() {
+            tokio::spawn(async move {
+                // Dropping the input afterwards is the death of the owner, which init obeys as well.
+                let _ = timeout(CANCEL, stdin.write_all(&wire::cancel())).await;
+                let _ = timeout(CANCEL, stdin.flush()).await;
+                tokio::time::sleep(CANCEL).await;
+            });
+        }
+        let (engine, engine_id, id) = (Arc::clone(&self.tools.engine), self.engine_id.clone(), self.id.clone());
+        tokio::spawn(async move {
+            for _ in 0..10 {
+                match engine.kill(&engine_id).await {
+                    Ok(()) => return,
+                    Err(problem) => tracing::warn!("{id} could not be killed, and is tried again: {problem}"),
+                }
+                tokio::time::sleep(KILL_AGAIN).await;
+            }
+        });
+    }
+
+    /// Lets go of the sandbox and waits until it is gone; kills it should it stay.
+    async fn see_it_gone(&mut self) {
+        self.stdin = None;
+        let patience = Instant::now() + LINGER;
+        loop {
+            let next = tokio::select! {
+                biased;
+                Some(order) = self.orders.recv() => {
+                    if matches!(order, Order::Kill) {
+                        self.kill();
+                    }
+                    continue;
+                }
+                next = timeout_at(patience, self.output.next()) => next,
+            };
+            match next {
+                // Whatever still comes is nobody's: both fences were seen, or nothing was ever asked.
+                Ok(Some(Ok(_))) => {}
+                Ok(Some(Err(_)) | None) => return,
+                Err(_) => {
+                    if let Err(problem) = self.tools.engine.kill(&self.engine_id).await {
+                        tracing::warn!("{} stays, and could not be killed: {problem}", self.id);
+                    }
+                    return;
+                }
+            }
+        }
+    }
+
+    /// Tells what happened. Borrows nothing: the sandbox's streams must not be shared with another thread meanwhile.
+    fn tell(&self, event: Event) -> impl Future<Output = ()> + Send + use<> {
+        let mailbox = self.tools.mailbox.clone();
+        async move { mailbox.event(event).await }
+    }
+}
+
+/// One run, as it comes in.
+struct Run {
+    stdout: FenceFinder,
+    stderr: FenceFinder,
+    transcript: Transcript,
+    stdout_ended: bool,
+    trailer: Option<Trailer>,
+    broken: Option<String>,
+    began: Instant,
+}
+
+impl Run {
+    fn new(nonce: Nonce, keeper: &Keeper, proposal: ProposalId, output_limit: u64) -> Self {
+        let log = keeper.tools.outputs.begin(&proposal);
+        Self {
+            stdout: FenceFinder::new(nonce, Stream::Stdout),
+            stderr: FenceFinder::new(nonce, Stream::Stderr),
+            transcript: Transcript::new(proposal, output_limit, keeper.tools.journal.clone(), log),
+            stdout_ended: false,
+            trailer: None,
+            broken: None,
+            began: Instant::now(),
+        }
+    }
+
+    /// Takes in what came. True when that filled the output to its limit.
+    async fn take(&mut self, stream: OutputStream, bytes: &Bytes) -> bool {
+        let finder = match stream {
+            OutputStream::Stdout => &mut self.stdout,
+            OutputStream::Stderr => &mut self.stderr,
+        };
+        let scan = finder.push(bytes);
+        let [held, now] = scan.output;
+        let (held, now) = (Bytes::copy_from_slice(held), bytes.slice_ref(now));
+        match scan.fence {
+            None => {}
+            Some(Ok(Fence::Stdout { .. })) => self.stdout_ended = true,
+            Some(Ok(Fence::Stderr(trailer))) => self.trailer = Some(trailer),
+            Some(Err(error)) => {
+                self.broken = Some(format!("init ended the run in words that are not understood: {error}"))
+            }
+        }
+        let filled = self.transcript.add(stream, held).await;
+        self.transcript.add(stream, now).await || filled
+    }
+
+    /// How it ended, once both fences were seen: before that, output may still be on its way.
+    fn outcome(&self) -> Option<Outcome> {
+        let trailer = self.trailer.as_ref().filter(|_| self.stdout_ended)?;
+        let message = || String::from_utf8_lossy(&trailer.message).into_owned();
+        Some(match (trailer.why, trailer.how) {
+            (Why::Deadline, _) => Outcome::Deadline,
+            (Why::Cancelled, _) => Outcome::Cancelled,
+            (Why::BadRequest, _) => Outcome::Lost(format!("init refused the request: {}", message())),
+            (Why::FileFailed, How::NotStarted(error)) => Outcome::NotStarted(error, message()),
+            (Why::FileFailed | Why::Finished, How::Exited(code)) => Outcome::Exited(code),
+            (Why::FileFailed | Why::Finished, How::Signalled(signal)) => Outcome::Signalled(signal),
+            (Why::Finished, How::NotStarted(error)) => Outcome::NotStarted(error, message()),
+        })
+    }
+
+    async fn report(mut self, outcome: Outcome) -> RunReport {
+        if matches!(outcome, Outcome::Lost(_)) {
+            // What looked like the beginning of a fence was output after all.
+            for (stream, finder) in [(OutputStream::Stdout, self.stdout), (OutputStream::Stderr, self.stderr)] {
+                self.transcript.add(stream, finder.finish().bytes.into()).await;
+            }
+        }
+        let waited = u64::try_from(self.began.elapsed().as_micros()).unwrap_or(u64::MAX);
+        let (step, usage) = self.trailer.map_or_else(
+            || (0, RunUsage { wall_us: waited, ..RunUsage::default() }),
+            |it| {
+                let usage = RunUsage {
+                    wall_us: it.wall_us,
+                    cpu_us: it.cpu_us,
+                    peak_memory: it.peak_memory,
+                    oom_kills: it.oom_kills,
+                };
+                (it.step, usage)
+            },
+        );
+        RunReport { outcome, step, usage, output: self.transcript.summary() }
+    }
+}
+
+fn nonce() -> Result<Nonce, getrandom::Error> {
+    let mut nonce = [0; wire::NONCE_LEN];
+    getrandom::fill(&mut nonce)?;
+    Ok(nonce)
+}
+
+/// The request frame of an envelope: byte for byte what was approved.
+fn request(envelope: &Envelope, nonce: Nonce) -> Result<Vec<u8>, String> {
+    let cage = &envelope.cage;
+    // Init takes a relative path as the first step's; an envelope's is the working directory's.
+    let paths: Vec<Vec<u8>> =
+        envelope.files.iter().map(|file| [cage.working_dir.as_bytes(), b"/", &file.path.0].concat()).collect();
+    let request = wire::Request {
+        nonce,
+        deadline_ms: envelope.deadline_ms,
+        keep_going: envelope.keep_going,
+        rlimits: vec![wire::Rlimit { resource: wire::Resource::Core, value: 0 }],
+        steps: envelope.steps.iter().map(|step| framed(step, cage)).collect(),
+        files: envelope
+            .files
+            .iter()
+            .zip(&paths)
+            .map(|(file, path)| wire::File { path, mode: file.mode, content: &file.content.0 })
+            .collect(),
+        stdin: &envelope.stdin.0,
+    };
+    request.encode().map_err(|error| format!("the request cannot be framed: {error}"))
+}
+
+/// A step with its whole environment: the profile's, and the step's own, which takes the place of the profile's.
+fn framed<'a>(step: &'a Step, cage: &'a Cage) -> wire::Step<'a> {
+    let own = step.env.iter().map(|(name, value)| (name.0.as_slice(), value.0.as_slice()));
+    let inherited = cage.environment.iter().map(|(name, value)| (name.as_bytes(), value.as_bytes()));
+    let inherited = inherited.filter(|(name, _)| !step.env.iter().any(|(other, _)| other.0 == *name));
+    wire::Step {
+        argv: step.argv.iter().map(|argument| argument.0.as_slice()).collect(),
+        env: inherited.chain(own).collect(),
+        cwd: &step.cwd.0,
+    }
+}

@@ -1,0 +1,47 @@
+//! Hands entries to the journal, in order, and tells when they are durable.
+
+use brig_core::journal::Entry;
+use brig_core::machine::Event;
+use brig_core::time::Wall;
+use tokio::sync::mpsc;
+
+use super::message::Mailbox;
+use crate::journal::Journal;
+
+/// Batches that may wait to be queued.
+const WAITING: usize = 256;
+
+/// Records batches in the order in which they are given. Cheap to hold; the task behind it ends with it.
+pub struct Recorder {
+    batches: mpsc::Sender<(u64, Vec<(Wall, Entry)>)>,
+}
+
+impl Recorder {
+    /// A recorder that writes to `journal` and tells `mailbox`.
+    pub fn start(journal: Journal, mailbox: Mailbox) -> Self {
+        let (batches, mut inbox) = mpsc::channel::<(u64, Vec<(Wall, Entry)>)>(WAITING);
+        tokio::spawn(async move {
+            while let Some((batch, entries)) = inbox.recv().await {
+                // Queued one after the other, which decides their order; each waits for its commit by itself, so that
+                // many of them share one.
+                let queued = journal.submit(entries).await;
+                let mailbox = mailbox.clone();
+                tokio::spawn(async move {
+                    let result = match queued {
+                        Ok(durable) => durable.await,
+                        Err(problem) => Err(problem),
+                    };
+                    mailbox.event(Event::Recorded { batch, result }).await;
+                });
+            }
+        });
+        Self { batches }
+    }
+
+    /// Records a batch; [`Event::Recorded`] follows. Waits while the journal is far behind, which it catches up with by
+    /// itself.
+    pub async fn record(&self, batch: u64, entries: Vec<(Wall, Entry)>) {
+        // The task ends only after this sender is dropped.
+        let _ = self.batches.send((batch, entries)).await;
+    }
+}

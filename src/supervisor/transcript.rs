@@ -1,0 +1,87 @@
+//! What one run wrote, on its way to the journal and to those who follow it.
+
+use std::sync::Arc;
+
+use brig_core::id::ProposalId;
+use brig_core::profile::Hash;
+use brig_core::proposal::OutputSummary;
+use bytes::Bytes;
+use sha2::{Digest as _, Sha256};
+
+use super::clock;
+use super::outputs::Log;
+use crate::engine::OutputStream;
+use crate::journal::{Chunk, Journal};
+
+/// The output of one run, up to its limit.
+pub struct Transcript {
+    proposal: ProposalId,
+    journal: Journal,
+    log: Arc<Log>,
+    next: u64,
+    left: u64,
+    dropped: u64,
+    stdout: Tally,
+    stderr: Tally,
+}
+
+#[derive(Default)]
+struct Tally {
+    bytes: u64,
+    hash: Sha256,
+}
+
+impl Transcript {
+    /// An empty one, which takes `limit` bytes.
+    pub fn new(proposal: ProposalId, limit: u64, journal: Journal, log: Arc<Log>) -> Self {
+        let (stdout, stderr) = (Tally::default(), Tally::default());
+        Self { proposal, journal, log, next: 0, left: limit, dropped: 0, stdout, stderr }
+    }
+
+    /// Adds bytes, as far as the limit lets it; waits while the journal is behind. True when this was what reached the
+    /// limit. What comes after is counted and not kept: it still has to be read, as nobody would read it otherwise.
+    pub async fn add(&mut self, stream: OutputStream, mut bytes: Bytes) -> bool {
+        if bytes.is_empty() {
+            return false;
+        }
+        let fits = usize::try_from(self.left).unwrap_or(usize::MAX).min(bytes.len());
+        let over = bytes.split_off(fits);
+        let was_open = self.dropped == 0;
+        self.dropped += over.len() as u64;
+        self.left -= fits as u64;
+        if !bytes.is_empty() {
+            self.keep(stream, bytes).await;
+        }
+        was_open && self.dropped > 0
+    }
+
+    async fn keep(&mut self, stream: OutputStream, bytes: Bytes) {
+        let chunk = Chunk { seq: self.next, at: clock::wall(), stream, bytes };
+        // Handed over before it is shown: what somebody has seen is in the journal when the run's end is.
+        if let Err(problem) = self.journal.output(&self.proposal, chunk.clone()).await {
+            // The run goes on, and its end will say fewer bytes than were written: the journal has a gap, and says so.
+            tracing::error!("output of {} is lost: {problem}", self.proposal);
+            self.dropped += chunk.bytes.len() as u64;
+            return;
+        }
+        self.next += 1;
+        let tally = match stream {
+            OutputStream::Stdout => &mut self.stdout,
+            OutputStream::Stderr => &mut self.stderr,
+        };
+        tally.bytes += chunk.bytes.len() as u64;
+        tally.hash.update(&chunk.bytes);
+        self.log.push(chunk);
+    }
+
+    /// What was kept, and what was not.
+    pub fn summary(self) -> OutputSummary {
+        OutputSummary {
+            stdout_bytes: self.stdout.bytes,
+            stderr_bytes: self.stderr.bytes,
+            dropped_bytes: self.dropped,
+            stdout_hash: Hash(self.stdout.hash.finalize().into()),
+            stderr_hash: Hash(self.stderr.hash.finalize().into()),
+        }
+    }
+}

@@ -1,0 +1,121 @@
+//! Rows for those who look, made from the state.
+
+use brig_core::blob::Blob;
+use brig_core::id::SandboxId;
+use brig_core::machine::{EngineState, Pool, Proposal, Sandbox, State};
+use brig_core::time::Now;
+use brig_core::visible;
+
+use crate::api::wire::{PoolRow, ProfileRow, ProposalDetail, ProposalRow, RunRow, SandboxRow, Since, UsageRow};
+
+/// Characters of a command or a reason that a row carries.
+const ROW_TEXT: usize = 512;
+
+/// A proposal's row.
+pub fn proposal_row(proposal: &Proposal) -> ProposalRow {
+    let envelope = &proposal.envelope;
+    let full = visible::command(envelope.steps.iter().map(|step| step.argv.as_slice()));
+    let command = cut(&full);
+    let plain = match envelope.steps.as_slice() {
+        [step] => step.env.is_empty() && step.cwd == Blob::from(envelope.cage.working_dir.as_str()),
+        _ => false,
+    };
+    ProposalRow {
+        id: proposal.id.clone(),
+        digest: proposal.digest,
+        status: proposal.status(),
+        profile: envelope.profile.clone(),
+        command_is_all: plain && command == full && envelope.stdin.0.is_empty() && envelope.files.is_empty(),
+        command,
+        reason: cut(&proposal.reason),
+        agent: proposal.agent.clone(),
+        ruling: proposal.ruling.clone(),
+        returned: proposal.returned.clone(),
+        received_at: proposal.received_at,
+        expires_at: proposal.expires_at,
+        verdict: proposal.verdict.clone(),
+        run: proposal.run.as_ref().map(|run| RunRow {
+            sandbox: run.sandbox.clone(),
+            cold: run.cold,
+            started_at: run.started_at,
+            deadline_at: run.deadline_at,
+        }),
+        end: proposal.end.clone(),
+    }
+}
+
+/// A proposal's row with all that it would do.
+pub fn proposal_detail(proposal: &Proposal) -> ProposalDetail {
+    ProposalDetail::new(proposal_row(proposal), proposal.reason.clone(), &proposal.envelope)
+}
+
+/// A sandbox's row.
+pub fn sandbox_row(state: &State, id: &SandboxId, sandbox: &Sandbox, usage: Option<UsageRow>) -> SandboxRow {
+    let proposal = sandbox.proposal.as_ref().and_then(|id| state.proposal(id));
+    SandboxRow {
+        id: id.clone(),
+        engine_id: sandbox.engine_id.clone(),
+        state: sandbox.state,
+        profile: sandbox.profile.clone(),
+        proposal: sandbox.proposal.clone(),
+        command: proposal
+            .map(|proposal| cut(&visible::command(proposal.envelope.steps.iter().map(|step| step.argv.as_slice())))),
+        since: sandbox.since.wall,
+        deadline_at: proposal.and_then(|proposal| proposal.run.as_ref()).map(|run| run.deadline_at),
+        killed_by: sandbox.killed_by.clone(),
+        usage,
+    }
+}
+
+/// A pool's row.
+pub fn pool_row(state: &State, pool: &Pool, now: Now) -> PoolRow {
+    let counts = state.counts(pool);
+    PoolRow {
+        profile: pool.profile.name.clone(),
+        description: pool.profile.description.clone(),
+        state: state.pool_state(pool, now),
+        image: pool.profile.cage.image.clone(),
+        image_source: pool.image.resolved.as_ref().map(|image| image.source),
+        progress: pool.image.progress.clone(),
+        ready: counts.warm,
+        arming: counts.arming,
+        leased: counts.busy,
+        target: pool.profile.pool.target,
+        max: pool.profile.pool.max,
+        waiting: counts.waiting,
+        hits: pool.hits,
+        misses: pool.misses,
+        failures: pool.failures,
+        last_error: pool.last_error.clone(),
+        retry_at: pool.retries_at(now),
+    }
+}
+
+/// The profiles, as agents see them.
+pub fn profile_rows(state: &State) -> Vec<ProfileRow> {
+    let row = |profile: &std::sync::Arc<brig_core::profile::Profile>| ProfileRow {
+        name: profile.name.clone(),
+        description: profile.description.clone(),
+        is_default: profile.name == state.config().default_profile,
+        timeout_ms: profile.timeout_ms,
+        output_limit: profile.output_limit,
+    };
+    state.profiles().map(row).collect()
+}
+
+/// Why the engine is away, if it is.
+pub fn engine_problem(state: &State) -> Option<Since> {
+    match state.engine() {
+        EngineState::Down { problem, since } => Some(Since { problem: problem.clone(), since: *since }),
+        EngineState::Up | EngineState::Unknown => None,
+    }
+}
+
+/// Why the journal cannot be written, if it cannot.
+pub fn journal_problem(state: &State) -> Option<Since> {
+    state.journal_problem().map(|(problem, since)| Since { problem: problem.clone(), since: *since })
+}
+
+fn cut(text: &str) -> String {
+    text.chars().take(ROW_TEXT).collect()
+}

@@ -1,0 +1,7 @@
+//! The Docker engine, on a real daemon. These tests fail where there is none.
+
+mod hardening;
+mod images;
+mod lifecycle;
+mod pulling;
+mod watching;
