@@ -2,6 +2,7 @@
 pub mod api;
 pub mod cli;
 pub mod config;
+pub mod console;
 pub mod engine;
 pub mod journal;
 pub mod supervisor;

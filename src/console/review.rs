@@ -1,0 +1,323 @@
+//! The whole of a proposal as lines of text: what would run comes first, what the agent says about it after that.
+//!
+//! Nothing is cut and nothing is left out. Everything that somebody else wrote stands behind a bar, so that it cannot pass
+//! for one of the headings.
+
+use brig_core::blob::Blob;
+use brig_core::id::ProposalId;
+use brig_core::problem::Problem;
+use brig_core::profile::{Cage, Network};
+use brig_core::proposal::Status;
+use brig_core::time::Mono;
+use brig_core::visible;
+
+use super::state::ARMING_MS;
+use super::text::{bytes_long, duration, shown, wrap, wrap_words};
+use crate::api::wire::ProposalDetail;
+
+/// Columns before the text of a section.
+const INDENT: usize = 3;
+/// Rows of the review that are not its text: header, footer, and its frame.
+const AROUND: u16 = 4;
+
+/// A proposal that is looked at.
+#[derive(Debug)]
+pub struct Review {
+    /// Which one.
+    pub id: ProposalId,
+    /// All of it, once it is here.
+    pub detail: Option<Box<ProposalDetail>>,
+    /// Why it is not here.
+    pub problem: Option<Problem>,
+    /// Its text, in lines that fit.
+    pub lines: Vec<Line>,
+    /// Lines above the screen.
+    pub top: usize,
+    width: usize,
+    height: usize,
+    /// Since when its last line has been on the screen; once it was, that stays, as long as the text is the same.
+    end_since: Option<Mono>,
+    end_seen: bool,
+}
+
+/// One line.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Line {
+    /// What sort of line.
+    pub kind: Kind,
+    /// Visible text.
+    pub text: String,
+}
+
+/// The sorts of lines.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Kind {
+    /// The name of a section.
+    Heading,
+    /// brig's own words.
+    Plain,
+    /// brig's own words, of less weight.
+    Note,
+    /// Something to beware of.
+    Warning,
+    /// The beginning of a line that will be used as it is.
+    Content,
+    /// More of that line.
+    ContentMore,
+    /// The agent's words.
+    Claim,
+}
+
+impl Review {
+    /// One whose content is still to come.
+    #[must_use]
+    pub fn new(id: ProposalId) -> Self {
+        Self {
+            id,
+            detail: None,
+            problem: None,
+            lines: Vec::new(),
+            top: 0,
+            width: 0,
+            height: 0,
+            end_since: None,
+            end_seen: false,
+        }
+    }
+
+    /// Takes the content. Another content has to be seen again.
+    pub fn load(&mut self, detail: Box<ProposalDetail>) {
+        let same = self.detail.as_ref().is_some_and(|old| old.row.digest == detail.row.digest);
+        if !same {
+            (self.top, self.end_since, self.end_seen) = (0, None, false);
+        }
+        self.problem = None;
+        self.detail = Some(detail);
+        self.lines.clear();
+    }
+
+    /// Whether the end has been on the screen for long enough to have been seen.
+    #[must_use]
+    pub fn is_armed(&self, now: Mono) -> bool {
+        self.end_seen && self.end_since.is_some_and(|since| now.since(since) >= ARMING_MS)
+    }
+
+    /// Whether the last line has been on the screen.
+    #[must_use]
+    pub fn was_seen_to_its_end(&self) -> bool {
+        self.end_seen
+    }
+
+    /// Lines below the screen.
+    #[must_use]
+    pub fn below(&self) -> usize {
+        self.lines.len().saturating_sub(self.top + self.height)
+    }
+
+    /// Lines on the screen.
+    #[must_use]
+    pub fn height(&self) -> usize {
+        self.height
+    }
+
+    /// Moves by lines.
+    pub fn scroll(&mut self, by: isize) {
+        self.top = self.top.saturating_add_signed(by).min(self.lines.len().saturating_sub(self.height));
+    }
+
+    /// Fits the text to the screen, and notes whether its end is on it. What is covered is not seen.
+    pub fn settle(&mut self, (columns, rows): (u16, u16), now: Mono, covered: bool) {
+        let Some(detail) = &self.detail else { return };
+        let width = usize::from(columns.saturating_sub(4));
+        self.height = usize::from(rows.saturating_sub(AROUND));
+        if self.lines.is_empty() || width != self.width {
+            self.lines = lines(detail, width);
+            self.width = width;
+        }
+        self.top = self.top.min(self.lines.len().saturating_sub(self.height));
+        if covered {
+            // The moment begins anew when the text is back; that it had been seen stays true.
+            self.end_since = None;
+        } else if self.below() == 0 || self.end_seen {
+            self.end_seen = true;
+            self.end_since.get_or_insert(now);
+        }
+    }
+}
+
+/// All of a proposal, wrapped to `width` columns.
+#[must_use]
+pub fn lines(detail: &ProposalDetail, width: usize) -> Vec<Line> {
+    let mut out = Writer { lines: Vec::new(), width: width.saturating_sub(INDENT).max(8) };
+    if let Some(why) = &detail.row.returned {
+        out.heading("Sent back to ask");
+        out.words(Kind::Warning, &shown(why));
+    }
+    steps(detail, &mut out);
+    if !detail.stdin.0.is_empty() {
+        out.heading(&format!("Standard input of the first step, {}", bytes_long(detail.stdin.0.len() as u64)));
+        out.file(&detail.stdin.0);
+    }
+    for file in &detail.files {
+        out.heading(&format!(
+            "File {}, mode {:03o}, {}",
+            visible::line(&file.path.0),
+            file.mode,
+            bytes_long(file.content.0.len() as u64)
+        ));
+        out.file(&file.content.0);
+    }
+    out.heading("What it can touch");
+    out.words(Kind::Plain, &reach(detail));
+    claims(detail, &mut out);
+    facts(detail, &mut out);
+    out.lines
+}
+
+fn steps(detail: &ProposalDetail, out: &mut Writer) {
+    let count = detail.steps.len();
+    for (at, step) in detail.steps.iter().enumerate() {
+        out.heading(&match count {
+            1 => "Command".to_owned(),
+            _ => format!("Step {} of {count}", at + 1),
+        });
+        out.content(&quoted_command(&step.argv));
+        out.words(Kind::Note, &format!("in {}", visible::line(&step.cwd.0)));
+        if !step.env.is_empty() {
+            out.words(Kind::Note, "with the variables");
+        }
+        for (name, value) in &step.env {
+            let pair = [name.0.as_slice(), b"=", &visible::quoted(&value.0)].concat();
+            out.content(&pair);
+        }
+    }
+    if count > 1 {
+        let rule =
+            if detail.keep_going { "goes on after a step that fails" } else { "stops at the first step that fails" };
+        out.words(Kind::Note, &format!("It {rule}."));
+    }
+}
+
+/// The command for a content line: quoted, with the line ends of its arguments kept, so that a script inside of `sh -c`
+/// is read line by line.
+fn quoted_command(argv: &[Blob]) -> Vec<u8> {
+    argv.iter().map(|word| visible::quoted(&word.0)).collect::<Vec<_>>().join(&b' ')
+}
+
+fn claims(detail: &ProposalDetail, out: &mut Writer) {
+    let row = &detail.row;
+    out.heading("Why, in the agent's words");
+    if detail.full_reason.is_empty() {
+        out.words(Kind::Note, "It gave no reason.");
+    }
+    for line in visible::lines(detail.full_reason.as_bytes()) {
+        for part in wrap_words(&line, out.width.saturating_sub(2)) {
+            out.push(Kind::Claim, part);
+        }
+    }
+    out.heading("Who asks");
+    let pid = row.agent.pid.map(|pid| format!(", process {pid}")).unwrap_or_default();
+    out.words(Kind::Plain, &format!("{}, user {}{pid}", shown(&row.agent.name), row.agent.uid));
+    if row.agent.is_operator_user {
+        let text = "It runs as your own user, so nothing but its good will keeps it from deciding for itself.";
+        out.words(Kind::Warning, text);
+    }
+}
+
+fn facts(detail: &ProposalDetail, out: &mut Writer) {
+    let row = &detail.row;
+    out.heading("Rule");
+    out.words(Kind::Plain, &format!("{}: {}", shown(&row.ruling.rule), shown(&row.ruling.why)));
+    if let Some(verdict) = &row.verdict {
+        out.heading("Verdict");
+        let by = super::view::words::decider(&verdict.by);
+        out.words(Kind::Plain, &format!("{} by {by}", verdict.kind.text()));
+        if !verdict.reason.is_empty() {
+            out.content(verdict.reason.as_bytes());
+        }
+    }
+    if let Some(end) = &row.end {
+        out.heading("End");
+        out.words(Kind::Plain, &shown(&crate::api::wire::end_text(end)));
+    }
+    out.heading("Proposal");
+    out.words(Kind::Plain, &row.id.0);
+    out.heading("Digest");
+    out.words(Kind::Note, &row.digest.hex());
+    if row.status == Status::Waiting {
+        out.words(Kind::Note, "A verdict is on exactly this, and on nothing else.");
+    }
+}
+
+/// The cage as a sentence.
+fn reach(detail: &ProposalDetail) -> String {
+    let Cage {
+        image, user, memory, milli_cpus, pids, network, runtime, scratch_size, scratch_exec, working_dir, ..
+    } = &detail.cage;
+    let network = match network {
+        Network::None => "without network",
+    };
+    let exec = if *scratch_exec { "" } else { ", where nothing can be executed" };
+    let cpu = match milli_cpus {
+        0 => "no CPU quota".to_owned(),
+        milli => format!("{}.{} CPU", milli / 1000, milli % 1000 / 100),
+    };
+    let runtime = runtime.as_deref().map(|name| format!(" under {}", shown(name))).unwrap_or_default();
+    format!(
+        "Profile {}: a throw-away sandbox of {}{runtime}, as user {}, {network}; it can write {} in {} and in /tmp{exec}, \
+         and has {} of memory, {cpu}, {pids} processes, {} of time and {} of output. Nothing of this machine is mounted. \
+         Image {}.",
+        shown(&detail.row.profile),
+        shown(image),
+        shown(user),
+        bytes_long(*scratch_size),
+        shown(working_dir),
+        bytes_long(*memory),
+        duration(detail.timeout_ms),
+        bytes_long(detail.output_limit),
+        shown(&detail.image_id),
+    )
+}
+
+struct Writer {
+    lines: Vec<Line>,
+    width: usize,
+}
+
+impl Writer {
+    fn push(&mut self, kind: Kind, text: String) {
+        self.lines.push(Line { kind, text });
+    }
+
+    fn heading(&mut self, text: &str) {
+        if !self.lines.is_empty() {
+            self.push(Kind::Plain, String::new());
+        }
+        // A heading may carry a path, so it is wrapped as well.
+        for part in wrap(text, self.width) {
+            self.push(Kind::Heading, part.to_owned());
+        }
+    }
+
+    fn words(&mut self, kind: Kind, text: &str) {
+        for part in wrap_words(text, self.width) {
+            self.push(kind, part);
+        }
+    }
+
+    fn content(&mut self, bytes: &[u8]) {
+        for line in visible::lines(bytes) {
+            for (at, part) in wrap(&line, self.width.saturating_sub(2)).into_iter().enumerate() {
+                self.push(if at == 0 { Kind::Content } else { Kind::ContentMore }, part.to_owned());
+            }
+        }
+    }
+
+    /// Content where the last line's end, or its lack, matters too.
+    fn file(&mut self, bytes: &[u8]) {
+        self.content(bytes);
+        if bytes.last().is_some_and(|&byte| byte != b'\n') {
+            self.words(Kind::Note, "without a line end at its end");
+        }
+    }
+}
