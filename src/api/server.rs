@@ -10,8 +10,10 @@ use axum::Router;
 use axum::extract::DefaultBodyLimit;
 use axum::extract::rejection::BytesRejection;
 use brig_core::problem::{Code, Problem};
+use futures_util::FutureExt as _;
 use hyper::{Method, Uri};
 use tokio::net::UnixListener;
+use tokio::sync::oneshot;
 
 use super::access::{Access, Peer};
 use super::reply::Refusal;
@@ -60,12 +62,14 @@ impl Servers {
         })
     }
 
-    /// Serves both until the task is ended.
-    pub async fn serve(self) {
+    /// Serves both until `end` comes, and then until those who are being answered have been.
+    pub async fn serve(self, end: oneshot::Receiver<()>) {
+        let end = end.map(drop).shared();
         let serve = |(listener, router): (UnixListener, Router)| {
-            axum::serve(listener, router.into_make_service_with_connect_info::<Peer>())
+            let router = router.into_make_service_with_connect_info::<Peer>();
+            axum::serve(listener, router).with_graceful_shutdown(end.clone()).into_future()
         };
-        let (agent, operator) = tokio::join!(serve(self.agent).into_future(), serve(self.operator).into_future());
+        let (agent, operator) = tokio::join!(serve(self.agent), serve(self.operator));
         if let Err(error) = agent.and(operator) {
             tracing::error!("a socket can no longer be served: {error}");
         }
