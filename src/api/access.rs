@@ -50,7 +50,7 @@ impl Access {
     pub fn agent(&self, peer: Peer, headers: &HeaderMap) -> Result<Agent, Problem> {
         let PeerId { uid, pid } = known(peer)?;
         let name = match token(headers)? {
-            None => user_name(uid),
+            None => self.unless_taken(user_name(uid))?,
             Some(token) => {
                 let hash = Hash::of(token.as_bytes());
                 let known = self.agent_tokens.iter().find(|(_, known)| **known == hash);
@@ -63,6 +63,15 @@ impl Access {
             }
         };
         Ok(Agent { name, uid, pid, is_operator_user: uid == self.uid || uid == 0 })
+    }
+
+    /// A user's name, as an agent's. One that was given to the holder of a token is his alone.
+    fn unless_taken(&self, name: String) -> Result<String, Problem> {
+        if self.agent_tokens.contains_key(&name) {
+            return Err(Problem::new(Code::WrongToken, format!("agent `{name}` has a token, and none was shown"))
+                .help("show it, or give that agent another name under `[agents.tokens]` in brig.toml"));
+        }
+        Ok(name)
     }
 
     /// The operator at the other end: the supervisor's own user or root, with the operator's token.

@@ -7,9 +7,10 @@ use brig::engine::OutputStream;
 use brig::engine::scripted::{Act, Call, Script};
 use brig_core::problem::{Code, Problem};
 use brig_core::proposal::{EndKind, VerdictKind};
+use futures_util::StreamExt as _;
 use serde_json::json;
 
-use crate::support::world::{World, draft, next_line, pass, tell, until};
+use crate::support::world::{Told, World, bounded, draft, next_line, pass, until};
 
 #[tokio::test(start_paused = true)]
 async fn a_proposal_waits_is_approved_streams_and_gives_its_status_back() {
@@ -20,40 +21,27 @@ async fn a_proposal_waits_is_approved_streams_and_gives_its_status_back() {
         Script::new([Act::out("one "), Act::err("oops"), Act::Gate("go"), Act::out("two"), Act::Exit(7)]),
     );
     let mut lines = world.follow(&draft("build"), false).await.unwrap();
-    let row = next_line("the proposal", &mut lines, |line| match line {
-        FollowLine::Proposal(row) => Some(*row),
-        _ => None,
-    })
-    .await;
+    let mut told = Told::default();
+    told.take(lines.next().await.unwrap().unwrap());
+    let row = told.last.clone().unwrap();
     assert_eq!((row.status.text(), row.command.as_str(), row.agent.name.as_str()), ("waiting", "build", "ada"));
     assert!(world.engine.served().is_empty(), "it ran before anybody decided");
 
     world.approve(&row).await.unwrap();
     // What it wrote is there while it runs.
-    next_line("output of what runs", &mut lines, |line| match line {
-        FollowLine::Output { data, .. } if data.0 == b"oops" => Some(()),
-        _ => None,
-    })
-    .await;
-    world.engine.open("go");
-    let told = tell(lines).await_last().await;
-    assert_eq!(told.status.text(), "finished");
-    let end = told.end.unwrap();
-    assert_eq!((end.kind, end.exit_code), (EndKind::Exited, Some(7)));
-    assert_eq!(world.output(&row, OutputStream::Stdout).await, b"one two");
-    assert_eq!(world.output(&row, OutputStream::Stderr).await, b"oops");
-    world.end().await;
-}
-
-/// The last row of a stream, whatever chunks came before.
-trait Last {
-    fn await_last(self) -> impl Future<Output = ProposalRow>;
-}
-
-impl<F: Future<Output = crate::support::world::Told>> Last for F {
-    async fn await_last(self) -> ProposalRow {
-        self.await.last.unwrap()
+    while told.stderr.is_empty() {
+        told.take(bounded("output of what runs", lines.next()).await.unwrap().unwrap());
     }
+    world.engine.open("go");
+    while let Some(line) = bounded("the end", lines.next()).await {
+        told.take(line.unwrap());
+    }
+    assert_eq!((told.stdout.as_slice(), told.stderr.as_slice()), (&b"one two"[..], &b"oops"[..]));
+    let last = told.last.unwrap();
+    assert_eq!(last.status.text(), "finished");
+    let end = last.end.unwrap();
+    assert_eq!((end.kind, end.exit_code), (EndKind::Exited, Some(7)));
+    world.end().await;
 }
 
 #[tokio::test(start_paused = true)]
@@ -61,7 +49,7 @@ async fn what_runs_is_byte_for_byte_what_was_asked() {
     let world = World::with("[environment]\nHOME = \"/sandbox\"\nA = \"profile\"\n", |_| {}).await;
     world.engine.script("cat", Script::new([Act::Echo]));
     let asked = json!({
-        "steps": [{"argv": ["cat", {"base64": "/wA="}], "env": {"A": "own", "B": {"base64": "//4="}}}],
+        "steps": [{"argv": ["cat", {"base64": "/w=="}], "env": {"A": "own", "B": {"base64": "//4="}}}],
         "stdin": {"base64": "AP8K"},
         "files": [{"path": "src/main.py", "content": "print()"}],
         "timeout_ms": 1234,
@@ -72,6 +60,7 @@ async fn what_runs_is_byte_for_byte_what_was_asked() {
     let served = world.engine.served().remove(0);
     assert_eq!(served.stdin, [0, 0xff, b'\n']);
     assert_eq!(served.files, [(b"/sandbox/src/main.py".to_vec(), b"print()".to_vec())]);
+    assert_eq!(served.steps, [[b"cat".to_vec(), vec![0xff]]]);
     assert_eq!(served.deadline_ms, 1234);
     let env: Vec<(&[u8], &[u8])> = served.env.iter().map(|(name, value)| (&name[..], &value[..])).collect();
     assert_eq!(env, [(&b"HOME"[..], &b"/sandbox"[..]), (b"A", b"own"), (b"B", &[0xff, 0xfe])]);

@@ -123,7 +123,7 @@ async fn a_sandbox_that_is_gone_is_not_mistaken_for_another() {
 #[tokio::test(start_paused = true)]
 async fn a_kill_that_fails_is_tried_again_until_it_works() {
     let world = World::new().await;
-    world.engine.script("sleep", Script::new([Act::Hang]).ignoring_cancel());
+    world.engine.script("sleep", Script::new([Act::Hang]).ignoring_cancel().ignoring_deadline());
     let row = world.run("sleep").await;
     world.stands(&row, "running").await;
     world.engine.fail(Call::Kill, Problem::new(Code::EngineTimeout, "the engine does not answer"));

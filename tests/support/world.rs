@@ -88,7 +88,9 @@ impl World {
         let engine = Arc::new(self.engine.clone());
         let owner = process::me().unwrap();
         let serving = tokio::spawn(async move {
-            let told = move |_: &supervisor::Ready| drop(ready.send(()));
+            let told = move |_: &supervisor::Ready| {
+                let _ = ready.send(());
+            };
             supervisor::serve_with(options, engine, owner, told).await
         });
         if is_ready.await.is_err() {
