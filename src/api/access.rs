@@ -102,7 +102,8 @@ fn known(peer: Peer) -> Result<PeerId, Problem> {
 fn token(headers: &HeaderMap) -> Result<Option<&str>, Problem> {
     let Some(value) = headers.get(AUTHORIZATION) else { return Ok(None) };
     let token = value.to_str().ok().and_then(|value| value.strip_prefix("Bearer "));
-    token
-        .map(Some)
-        .ok_or_else(|| Problem::new(Code::WrongToken, "the header Authorization is not of the form `Bearer TOKEN`"))
+    token.map(Some).ok_or_else(|| {
+        Problem::new(Code::WrongToken, "the header Authorization is not of the form `Bearer TOKEN`")
+            .help("send the token so, or send no such header")
+    })
 }
