@@ -9,8 +9,8 @@ use brig_core::profile::Hash;
 use brig_core::proposal::{Agent, Operator};
 use hyper::HeaderMap;
 use hyper::header::AUTHORIZATION;
-use tokio::net::UnixListener;
 
+use super::listener::Bounded;
 use crate::supervisor::process::user_name;
 
 /// What the kernel says of a peer. A peer that it says nothing of may do nothing.
@@ -24,9 +24,9 @@ pub struct PeerId {
     pub pid: Option<i32>,
 }
 
-impl Connected<IncomingStream<'_, UnixListener>> for Peer {
-    fn connect_info(stream: IncomingStream<'_, UnixListener>) -> Self {
-        let credentials = stream.io().peer_cred().ok();
+impl Connected<IncomingStream<'_, Bounded>> for Peer {
+    fn connect_info(stream: IncomingStream<'_, Bounded>) -> Self {
+        let credentials = stream.io().stream().peer_cred().ok();
         Self(credentials.map(|it| PeerId { uid: it.uid(), pid: it.pid() }))
     }
 }

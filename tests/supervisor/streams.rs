@@ -62,7 +62,7 @@ async fn who_comes_back_reads_on_where_it_was() {
     world.end().await;
 }
 
-#[tokio::test(start_paused = true)]
+#[tokio::test(flavor = "multi_thread", worker_threads = 4)]
 async fn output_streams_while_it_runs_every_time() {
     let world = World::with("[pool]\ntarget = 2\n", |_| {}).await;
     for round in 0..20 {
@@ -79,5 +79,21 @@ async fn output_streams_while_it_runs_every_time() {
         world.engine.open(gate);
         bounded("its end", tell(lines)).await;
     }
+    world.end().await;
+}
+
+#[tokio::test(start_paused = true)]
+async fn agents_that_open_every_connection_do_not_keep_the_operator_out() {
+    let world = World::new().await;
+    let mut open = Vec::new();
+    // More than there are places; those that do not fit wait in the socket's queue.
+    for _ in 0..1100 {
+        open.push(std::os::unix::net::UnixStream::connect(world.places.agent_socket()).unwrap());
+        tokio::task::yield_now().await;
+    }
+    bounded("the operator's answer", world.snapshot()).await;
+    drop(open);
+    let row = world.run("ls").await;
+    world.stands(&row, "finished").await;
     world.end().await;
 }

@@ -21,6 +21,7 @@ use futures_util::StreamExt as _;
 use serde_json::{Value, json};
 use tokio::io::{AsyncReadExt as _, AsyncWriteExt as _};
 use tokio::net::UnixStream;
+use tokio::runtime::{Handle, RuntimeFlavor};
 use tokio::task::JoinHandle;
 
 /// How long anything may take that a test waits for, in real time.
@@ -357,6 +358,10 @@ pub async fn settle() {
 /// From now on the clock goes on at about the speed of real time, and never by itself: a blocking task, which this always
 /// has one of, keeps tokio from that.
 fn turn_the_clock() {
+    if Handle::current().runtime_flavor() != RuntimeFlavor::CurrentThread {
+        // With several threads there is only real time.
+        return;
+    }
     tokio::spawn(async {
         loop {
             let _ = tokio::task::spawn_blocking(|| std::thread::sleep(TICK)).await;

@@ -153,11 +153,8 @@ async fn play(
 
 /// Returns when the owner cancels, or is gone.
 async fn told_to_stop(stdin: &mut DuplexStream) {
-    while let Some((kind, _)) = message(stdin).await {
-        match kind {
-            Kind::End => return std::future::pending().await,
-            Kind::Cancel | Kind::Request => return,
-        }
+    if let Some((Kind::End, _)) = message(stdin).await {
+        std::future::pending().await
     }
 }
 
