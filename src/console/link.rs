@@ -185,8 +185,8 @@ async fn read_output(
                     chunks.push((stream, data.0));
                 }
                 Ok(FollowLine::Proposal(row)) => over = row.status.is_final(),
-                Ok(FollowLine::Alive) => {}
-                Err(problem) => failed = Some(problem),
+                Ok(FollowLine::Alive | FollowLine::Note { .. }) => {}
+                Ok(FollowLine::Problem(problem)) | Err(problem) => failed = Some(problem),
             }
         }
         if !chunks.is_empty() && messages.send(Msg::Output(id.clone(), chunks)).await.is_err() {
