@@ -297,7 +297,7 @@ async fn a_signal_withdraws_and_the_outcome_is_told() {
                 Answer::Open(vec![line(row("abc")), output(0, OutputStream::Stdout, b"ready\n")])
             }
             "POST /v1/proposals/abc/withdraw" => Answer::Value(json!({})),
-            "GET /v1/proposals/abc?wait_ms=5000" => {
+            "GET /v1/proposals/abc?wait_ms=4000" => {
                 Answer::of(&detail(ended("abc", EndKind::Killed, None, Some(9), Some("agent bot"))))
             }
             other => panic!("{other}"),
@@ -432,7 +432,7 @@ async fn at_a_terminal_run_says_what_it_waits_for_and_takes_ctrl_c() {
             Answer::Open(vec![output(0, OutputStream::Stdout, b"\x1b[2Jx\n"), line(row("abc"))])
         }
         "POST /v1/proposals/abc/withdraw" => Answer::Value(json!({})),
-        "GET /v1/proposals/abc?wait_ms=5000" => {
+        "GET /v1/proposals/abc?wait_ms=4000" => {
             Answer::of(&detail(decided("abc", VerdictKind::Withdrawn, Decider::Agent, "")))
         }
         other => panic!("{other}"),
