@@ -220,7 +220,12 @@ impl Follower {
         ended?;
         let Some(row) = self.row else {
             if self.withdrawn {
-                remark("withdrawn before it was recorded");
+                let exit_status = Exit::Withdrawn.code();
+                if self.json {
+                    json(&serde_json::json!({ "id": null, "status": "withdrawn", "exit_status": exit_status }))?;
+                } else {
+                    remark("withdrawn before it was recorded");
+                }
                 return Ok(Exit::Withdrawn);
             }
             return Err(cut_off("it").into());
