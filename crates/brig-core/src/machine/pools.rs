@@ -5,6 +5,7 @@ use std::sync::Arc;
 
 use super::event::Batch;
 use super::proposals::Run;
+use super::runs::SHUTDOWN;
 use super::{Effect, EngineState, Phase, State, Ticket, Timer};
 use crate::id::{ProposalId, SandboxId};
 use crate::journal::Entry;
@@ -97,6 +98,8 @@ pub struct Pool {
     arrivals: VecDeque<Arrival>,
     members: BTreeSet<SandboxId>,
     backoff: Backoff,
+    /// Sandboxes in a row that an engine that answers could not make.
+    refusals: u32,
     /// It is kept warm: it is the default, or has been asked for.
     active: bool,
     /// Its profile is gone.
@@ -176,6 +179,7 @@ impl Pool {
             arrivals: VecDeque::new(),
             members: BTreeSet::new(),
             backoff: Backoff::default(),
+            refusals: 0,
             active,
             removed: false,
             last_lease: None,
@@ -251,11 +255,18 @@ impl State {
             pool.profile_hash = profile.content_hash();
             pool.removed = false;
             pool.backoff.try_now();
-            if before.cage.image != profile.cage.image {
-                pool.image = ImageState { request: pool.image.request, ..ImageState::default() };
+            if before.cage.image != profile.cage.image
+                || before.cage.userland_fallback != profile.cage.userland_fallback
+            {
+                // Without the number of the try that may be going on: its answer is about another image.
+                pool.image = ImageState::default();
                 pool.spec = None;
             }
-            self.remake_spec(&name, "the profile has changed", now);
+            let unknown = pool.spec.is_none();
+            self.remake_spec(&name, now);
+            if unknown && before.cage != profile.cage {
+                self.discard_warm(Some(&name), now);
+            }
         }
     }
 
@@ -267,14 +278,57 @@ impl State {
         }
         self.changes.pools.insert(name.to_owned());
         for id in self.open_under(name) {
-            match self.proposals.get(&id).map(|proposal| proposal.phase) {
-                Some(Phase::Waiting) => {
+            self.catch_up(&id, now);
+        }
+    }
+
+    /// Whether a profile is there to run anything under.
+    pub(super) fn has_profile(&self, name: &str) -> bool {
+        self.pools.get(name).is_some_and(|pool| !pool.removed)
+    }
+
+    /// Looks whether what a proposal waits for, a verdict or a sandbox, is still what there is: its profile may have
+    /// gone or changed, now or while something of it was being recorded.
+    pub(super) fn catch_up(&mut self, id: &ProposalId, now: Now) {
+        let Some(proposal) = self.proposals.get(id) else { return };
+        let name = proposal.envelope.profile.clone();
+        let phase = proposal.phase;
+        if matches!(phase, Phase::Granted { .. }) && self.stopping {
+            return self.end_without_run(id, EndKind::Killed, "before it started", Some(SHUTDOWN.to_owned()), now);
+        }
+        if !self.has_profile(&name) {
+            let gone = format!("profile `{name}` was removed");
+            match phase {
+                Phase::Waiting => {
                     let by = Decider::Rule { name: "profile-removed".into() };
-                    self.give_verdict(&id, VerdictKind::Rejected, by, gone.message.clone(), None, now);
+                    self.give_verdict(id, VerdictKind::Rejected, by, gone, None, now);
                 }
-                Some(Phase::Granted { .. }) => self.end_without_run(&id, EndKind::Lost, &gone.message, None, now),
+                Phase::Granted { .. } => self.end_without_run(id, EndKind::Lost, &gone, None, now),
                 _ => {}
             }
+            return;
+        }
+        if let Some(why) = self.outdated(id) {
+            self.unqueue(&name, id);
+            self.return_to_ask(id, why, now);
+        }
+    }
+
+    /// What has changed since a proposal that waits was admitted, where that is known.
+    fn outdated(&self, id: &ProposalId) -> Option<&'static str> {
+        let proposal = self.proposals.get(id)?;
+        let pool = self.pools.get(&proposal.envelope.profile)?;
+        let (spec, hash) = pool.spec.as_ref()?;
+        if !matches!(proposal.phase, Phase::Waiting | Phase::Granted { .. }) {
+            None
+        } else if proposal.envelope.profile_hash != pool.profile_hash {
+            Some("the profile has changed")
+        } else if proposal.envelope.image_id != spec.image.id {
+            Some("the image has changed")
+        } else if proposal.envelope.config_hash != *hash {
+            Some("what brig makes sandboxes from has changed")
+        } else {
+            None
         }
     }
 
@@ -311,12 +365,13 @@ impl State {
     }
 
     /// Turns away one that has arrived and is not recorded. Says whether there was such a one.
-    pub(super) fn withdraw_arrival(&mut self, id: &ProposalId) -> bool {
+    pub(super) fn withdraw_arrival(&mut self, id: &ProposalId, agent: &Agent) -> bool {
         for pool in self.pools.values_mut() {
-            if let Some(at) = pool.arrivals.iter().position(|arrival| arrival.id == *id) {
+            let its = |arrival: &Arrival| arrival.id == *id && arrival.agent.name == agent.name;
+            if let Some(at) = pool.arrivals.iter().position(its) {
                 let Some(arrival) = pool.arrivals.remove(at) else { return false };
                 let gone = Problem::new(Code::NotFound, "it was withdrawn before it was recorded");
-                self.turn_away(arrival.ticket, &arrival.agent, arrival.draft.key, gone);
+                self.turn_away(arrival.ticket, &arrival.id, &arrival.agent, arrival.draft.key, gone);
                 return true;
             }
         }
@@ -326,7 +381,7 @@ impl State {
     pub(super) fn refuse_arrivals(&mut self, name: &str, problem: &Problem) {
         let Some(pool) = self.pools.get_mut(name) else { return };
         for arrival in std::mem::take(&mut pool.arrivals) {
-            self.turn_away(arrival.ticket, &arrival.agent, arrival.draft.key, problem.clone());
+            self.turn_away(arrival.ticket, &arrival.id, &arrival.agent, arrival.draft.key, problem.clone());
         }
     }
 
@@ -373,6 +428,7 @@ impl State {
     pub(super) fn image_progress(&mut self, name: &str, request: u64, line: String) {
         if let Some(pool) = self.pools.get_mut(name)
             && pool.image.request == request
+            && pool.image.progress.is_some()
         {
             pool.image.progress = Some(line);
             self.changes.pools.insert(name.to_owned());
@@ -380,7 +436,8 @@ impl State {
     }
 
     pub(super) fn image_changed(&mut self, reference: &str) {
-        let same = |image: &str| image == reference || image.strip_suffix(":latest") == Some(reference);
+        let tagged = |name: &str| name.strip_suffix(":latest").unwrap_or(name).to_owned();
+        let same = |image: &str| tagged(image) == tagged(reference);
         let affected = self.pools.iter().filter(|(_, pool)| {
             pool.active && pool.image.progress.is_none() && (same(&pool.profile.cage.image) || reference.is_empty())
         });
@@ -397,17 +454,18 @@ impl State {
         now: Now,
     ) {
         let Some(pool) = self.pools.get_mut(name) else { return };
-        if pool.image.request != request {
+        if pool.image.request != request || pool.image.progress.is_none() {
             return;
         }
         pool.image.progress = None;
         self.changes.pools.insert(name.to_owned());
         match result {
             Ok(image) => {
-                pool.backoff.worked();
+                // Whether sandboxes can be made from it is not known yet: failures in a row stay counted.
+                pool.backoff.try_now();
                 pool.last_error = None;
                 pool.image.resolved = Some(image);
-                self.remake_spec(name, "the image has changed", now);
+                self.remake_spec(name, now);
                 self.admit_arrivals(name, now);
             }
             Err(problem) => {
@@ -419,7 +477,7 @@ impl State {
     }
 
     /// Works out what sandboxes are made from now, and asks anew about what was meant for another.
-    fn remake_spec(&mut self, name: &str, why: &str, now: Now) {
+    fn remake_spec(&mut self, name: &str, now: Now) {
         let Some(pool) = self.pools.get_mut(name) else { return };
         let Some(image) = pool.image.resolved.clone() else { return };
         let spec = SandboxSpec {
@@ -429,14 +487,17 @@ impl State {
             engine_fingerprint: self.config.engine_fingerprint.clone(),
         };
         let hash = spec.config_hash();
-        let profile_hash = pool.profile_hash;
         pool.spec = Some((Arc::new(spec), hash));
         for id in self.open_under(name) {
-            let Some(proposal) = self.proposals.get(&id) else { continue };
-            if proposal.envelope.config_hash != hash || proposal.envelope.profile_hash != profile_hash {
-                self.unqueue(name, &id);
+            if let Some(why) = self.outdated(&id) {
                 self.return_to_ask(&id, why, now);
             }
+        }
+        // Once for all that were returned, as there may be many.
+        let proposals = &self.proposals;
+        let is_granted = |id: &ProposalId| proposals.get(id).is_some_and(|it| matches!(it.phase, Phase::Granted { .. }));
+        if let Some(pool) = self.pools.get_mut(name) {
+            pool.waiting.retain(is_granted);
         }
     }
 
@@ -447,11 +508,10 @@ impl State {
     }
 
     /// A proposal's approval is durable: it waits for a sandbox from now on.
-    pub(super) fn grant(&mut self, id: &ProposalId) {
+    pub(super) fn grant(&mut self, id: &ProposalId, now: Now) {
         let Some(proposal) = self.proposals.get(id) else { return };
         let name = proposal.envelope.profile.clone();
-        let Some(pool) = self.pools.get(&name) else { return };
-        let counts = self.counts(pool);
+        let counts = self.pools.get(&name).map(|pool| self.counts(pool)).unwrap_or_default();
         let cold = counts.warm <= counts.waiting;
         self.set_phase(id, Phase::Granted { cold });
         if let Some(pool) = self.pools.get_mut(&name) {
@@ -459,6 +519,8 @@ impl State {
             pool.waiting.push_back(id.clone());
         }
         self.changes.pools.insert(name);
+        self.extend_expiry(id, now);
+        self.catch_up(id, now);
     }
 
     /// Brings every pool to where it should be. Cheap where nothing is to be done; runs after every event.
@@ -503,10 +565,18 @@ impl State {
         }
     }
 
-    pub(super) fn discard_unused(&mut self) {
-        let warm = self.sandboxes.iter().filter(|(_, it)| it.state == SandboxState::Warm);
+    pub(super) fn discard_unused(&mut self, now: Now) {
+        self.discard_warm(None, now);
+    }
+
+    /// Throws away everything warm, of one pool or of all.
+    fn discard_warm(&mut self, pool: Option<&str>, now: Now) {
+        let warm = self
+            .sandboxes
+            .iter()
+            .filter(|(_, it)| it.state == SandboxState::Warm && pool.is_none_or(|name| it.profile == name));
         for id in warm.map(|(id, _)| id.clone()).collect::<Vec<_>>() {
-            self.discard(&id, Now::default());
+            self.discard(&id, now);
         }
     }
 
@@ -529,6 +599,11 @@ impl State {
                 .find(|id| self.sandboxes.get(*id).is_some_and(|sandbox| sandbox.state == SandboxState::Warm));
             let Some(sandbox) = warm.cloned() else { return };
             if self.journal_problem.is_some() {
+                return;
+            }
+            let unchanged = |it: &super::Proposal| it.envelope.profile_hash == pool.profile_hash;
+            if pool.spec.is_none() && !self.proposals.get(&id).is_some_and(unchanged) {
+                // It is asked anew, once it is known about what.
                 return;
             }
             if let Some(pool) = self.pools.get_mut(name) {
@@ -630,7 +705,7 @@ impl State {
     }
 
     pub(super) fn armed(&mut self, id: &SandboxId, result: Result<String, Problem>, now: Now) {
-        let Some(sandbox) = self.sandboxes.get_mut(id) else { return };
+        let Some(sandbox) = self.sandboxes.get_mut(id).filter(|it| it.state == SandboxState::Creating) else { return };
         let name = sandbox.profile.clone();
         match result {
             Ok(engine_id) => {
@@ -640,6 +715,7 @@ impl State {
                 self.by_engine_id.insert(engine_id, id.clone());
                 if let Some(pool) = self.pools.get_mut(&name) {
                     pool.backoff.worked();
+                    pool.refusals = 0;
                 }
                 self.touch(id);
             }
@@ -659,8 +735,15 @@ impl State {
             pool.spec = None;
         }
         let message = problem.to_string();
-        let failures = self.count_failure(name, problem, now);
-        if engine_is_there && failures >= GIVE_UP_AFTER {
+        let refusals = self.pools.get_mut(name).map_or(0, |pool| {
+            // Several that were being made at once fail for one reason, and so only once.
+            if engine_is_there && pool.backoff.waits(now.mono).is_none() {
+                pool.refusals += 1;
+            }
+            pool.refusals
+        });
+        self.count_failure(name, problem, now);
+        if engine_is_there && refusals >= GIVE_UP_AFTER {
             let waiting = self.pools.get_mut(name).map(|pool| std::mem::take(&mut pool.waiting)).unwrap_or_default();
             for id in waiting {
                 self.end_without_run(&id, EndKind::Lost, &format!("no sandbox could be made: {message}"), None, now);
@@ -677,16 +760,15 @@ impl State {
         }
     }
 
-    /// Counts a failure and leaves the pool alone for a while. Says how many there were in a row.
-    fn count_failure(&mut self, name: &str, problem: Problem, now: Now) -> u32 {
-        let Some(pool) = self.pools.get_mut(name) else { return 0 };
+    /// Counts a failure and leaves the pool alone for a while; what fails in that while was begun before it, and does
+    /// not make it longer.
+    fn count_failure(&mut self, name: &str, problem: Problem, now: Now) {
+        let Some(pool) = self.pools.get_mut(name) else { return };
         pool.failures += 1;
         pool.last_error = Some(problem);
-        let until = pool.backoff.failed(now.mono);
-        let failures = pool.backoff.failures();
+        let until = pool.backoff.waits(now.mono).unwrap_or_else(|| pool.backoff.failed(now.mono));
         self.changes.pools.insert(name.to_owned());
         self.wake_at(until, Timer::Pool(name.to_owned()));
-        failures
     }
 
     pub(super) fn remove_sandbox(&mut self, id: &SandboxId) {
