@@ -1,0 +1,2 @@
+//! stub: no IO, no async.
+
