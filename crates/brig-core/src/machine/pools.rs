@@ -495,7 +495,8 @@ impl State {
         }
         // Once for all that were returned, as there may be many.
         let proposals = &self.proposals;
-        let is_granted = |id: &ProposalId| proposals.get(id).is_some_and(|it| matches!(it.phase, Phase::Granted { .. }));
+        let is_granted =
+            |id: &ProposalId| proposals.get(id).is_some_and(|it| matches!(it.phase, Phase::Granted { .. }));
         if let Some(pool) = self.pools.get_mut(name) {
             pool.waiting.retain(is_granted);
         }

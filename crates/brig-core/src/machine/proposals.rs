@@ -531,13 +531,7 @@ impl State {
         self.set_phase(id, Phase::Over);
     }
 
-    fn forget_unrecorded(
-        &mut self,
-        id: &ProposalId,
-        ticket: Ticket,
-        key: Option<(String, String)>,
-        problem: Problem,
-    ) {
+    fn forget_unrecorded(&mut self, id: &ProposalId, ticket: Ticket, key: Option<(String, String)>, problem: Problem) {
         let Some(proposal) = self.proposals.remove(id) else { return };
         self.order.remove(&proposal.order);
         self.queued -= 1;

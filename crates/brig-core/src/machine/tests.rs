@@ -20,7 +20,9 @@ use crate::journal::Entry;
 use crate::policy::Trust;
 use crate::problem::{Code, Problem};
 use crate::profile::{ApprovalMode, Profile, ResolvedImage};
-use crate::proposal::{Agent, Draft, DraftStep, EndKind, Operator, Outcome, OutputSummary, RunEnd, RunReport, RunUsage};
+use crate::proposal::{
+    Agent, Draft, DraftStep, EndKind, Operator, Outcome, OutputSummary, RunEnd, RunReport, RunUsage,
+};
 use crate::time::{Mono, Now, Wall};
 
 /// The machine in a world of paper.

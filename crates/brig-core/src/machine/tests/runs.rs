@@ -1,2 +1,1 @@
 //! stub: no IO, no async.
-
