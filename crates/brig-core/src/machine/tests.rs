@@ -188,32 +188,33 @@ impl World {
 
     /// Makes everything durable that waits for it, and what follows from that.
     fn record(&mut self) {
-        while self.record_first(Ok(())) {}
+        while self.record_all(&Ok(())) {}
     }
 
     /// Fails to write everything that waits for it now.
     fn fail_records(&mut self) {
-        let waiting = self.records();
-        for _ in 0..waiting {
-            self.record_first(Err(Problem::new(Code::JournalFailed, "no space left on device")));
-        }
+        self.record_all(&Err(Problem::new(Code::JournalFailed, "no space left on device")));
     }
 
     fn records(&self) -> usize {
         self.open.iter().filter(|effect| matches!(effect, Effect::Record { .. })).count()
     }
 
-    fn record_first(&mut self, result: Result<(), Problem>) -> bool {
-        let Some(at) = self.open.iter().position(|effect| matches!(effect, Effect::Record { .. })) else {
-            return false;
-        };
-        if let Effect::Record { batch, entries } = self.open.remove(at) {
-            if result.is_ok() {
-                self.journal.extend(entries.into_iter().map(|(_, entry)| entry));
+    /// Answers everything that waits to be durable now. Says whether there was anything.
+    fn record_all(&mut self, result: &Result<(), Problem>) -> bool {
+        let all = std::mem::take(&mut self.open);
+        let (records, rest): (Vec<_>, Vec<_>) = all.into_iter().partition(|it| matches!(it, Effect::Record { .. }));
+        self.open = rest;
+        let any = !records.is_empty();
+        for record in records {
+            if let Effect::Record { batch, entries } = record {
+                if result.is_ok() {
+                    self.journal.extend(entries.into_iter().map(|(_, entry)| entry));
+                }
+                self.send(Event::Recorded { batch, result: result.clone() });
             }
-            self.send(Event::Recorded { batch, result });
         }
-        true
+        any
     }
 
     /// Answers everything that looks for an image.

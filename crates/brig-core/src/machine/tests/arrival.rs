@@ -33,7 +33,7 @@ fn what_a_rule_allows_is_recorded_with_its_verdict_at_once() {
     let (id, ticket) = world.ask(draft());
     assert_eq!(world.records(), 1);
     assert_eq!(world.launches(), []);
-    world.record_first(Ok(()));
+    world.record_all(&Ok(()));
     assert_eq!(kinds(&world.journal), ["proposed", "decided"]);
     assert_eq!(world.answer(ticket), Ok(Answer::Accepted(id.clone())));
     world.launched(&id);
@@ -233,7 +233,7 @@ fn what_was_taken_back_cannot_be_approved_though_the_journal_lost_that() {
     let mut world = World::ready();
     let (id, _) = world.ask(draft());
     world.withdraw(&id, "bot");
-    world.record_first(Ok(()));
+    world.record_all(&Ok(()));
     world.fail_records();
     assert_eq!(world.phase(&id), Phase::Waiting);
     let approved = world.approve(&id);
@@ -259,11 +259,7 @@ fn what_a_rule_allowed_and_its_agent_took_back_does_not_run() {
 fn ten_thousand_questions_wait_without_being_looked_at_one_by_one() {
     let mut world = World::of(Config { queue_limit: 20_000, ..config() }, vec![fixtures::profile()]).made_ready();
     let ids: Vec<_> = (0..10_000).map(|number| world.ask(keyed(&number.to_string())).0).collect();
-    for effect in std::mem::take(&mut world.open) {
-        if let Effect::Record { batch, .. } = effect {
-            world.send(Event::Recorded { batch, result: Ok(()) });
-        }
-    }
+    world.record();
     assert_eq!(world.state.proposals().count(), 10_000);
     world.approve(&ids[9_999]);
     world.record();

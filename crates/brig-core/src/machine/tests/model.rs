@@ -12,7 +12,7 @@ mod life;
 use check::Records;
 
 /// Lives a run of the tests goes through. Each is a function of its seed alone.
-const LIVES: u64 = 3000;
+const LIVES: u64 = 2000;
 /// Random steps in a life.
 const STEPS: u64 = 120;
 /// Steps in which everything must have ended once nothing new comes.

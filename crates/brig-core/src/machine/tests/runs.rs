@@ -20,15 +20,16 @@ fn judged(before: impl FnOnce(&mut World, &SandboxId, &ProposalId), report: RunR
 fn an_end_is_judged_by_what_was_seen_and_what_is_known() {
     use EndKind::{Deadline, Exited, Killed, Lost, Memory, Output};
     type Before = fn(&mut World, &SandboxId, &ProposalId);
+    type Expected = (EndKind, Option<i32>, Option<i32>);
     let nothing: Before = |_, _, _| {};
-    let kill: Before = |world, _, id| drop(world.kill(Target::Proposal(id.clone())));
+    let kill: Before = |world, _, id| _ = world.kill(Target::Proposal(id.clone()));
     let full: Before = |world, sandbox, _| world.send(Event::OutputFull { sandbox: sandbox.clone() });
     let late: Before = |world, _, _| world.pass(12_000);
     let oom: Before = |world, sandbox, _| world.send(Event::OutOfMemory { engine_id: format!("engine-{sandbox}") });
     let lost = || Outcome::Lost("no fence".into());
     let missing = |error| Outcome::NotStarted(error, "why".into());
     #[rustfmt::skip]
-    let cases: Vec<(Before, Outcome, u64, (EndKind, Option<i32>, Option<i32>))> = vec![
+    let cases: Vec<(Before, Outcome, u64, Expected)> = vec![
         (nothing, Outcome::Exited(0),      0, (Exited, Some(0), None)),
         (nothing, Outcome::Exited(7),      0, (Exited, Some(7), None)),
         (nothing, Outcome::Exited(0),      2, (Exited, Some(0), None)),
@@ -130,7 +131,7 @@ fn a_run_that_outlives_its_deadline_is_killed_two_seconds_later() {
     world.pass(11_999);
     assert_eq!(world.kills(), []);
     world.pass(1);
-    assert_eq!(world.kills(), [sandbox.clone()]);
+    assert_eq!(world.kills(), vec![sandbox.clone()]);
     world.end(&sandbox, Outcome::Signalled(9));
     world.record();
     assert_eq!(world.end_kind(&id), EndKind::Deadline);
@@ -141,7 +142,7 @@ fn a_run_that_writes_too_much_is_killed() {
     let mut world = World::ready();
     let (id, sandbox) = world.running();
     world.send(Event::OutputFull { sandbox: sandbox.clone() });
-    assert_eq!(world.kills(), [sandbox.clone()]);
+    assert_eq!(world.kills(), vec![sandbox.clone()]);
     world.end(&sandbox, Outcome::Lost("no fence".into()));
     world.record();
     assert_eq!(world.end_kind(&id), EndKind::Output);
@@ -214,7 +215,7 @@ fn what_is_being_launched_is_killed_whether_it_began_or_not() {
         let id = world.approved();
         let sandbox = world.launched(&id);
         world.kill(Target::Sandbox(sandbox.clone()));
-        assert_eq!(world.kills(), [sandbox.clone()]);
+        assert_eq!(world.kills(), vec![sandbox.clone()]);
         if began {
             world.send(Event::Started { sandbox: sandbox.clone() });
             world.end(&sandbox, Outcome::Lost("no fence".into()));

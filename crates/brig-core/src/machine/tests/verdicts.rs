@@ -171,7 +171,7 @@ fn taking_back_what_runs_kills_it() {
     let by_another = world.withdraw(&id, "other");
     assert_eq!(world.refusal(by_another), Code::NotFound);
     world.withdraw(&id, "bot");
-    assert_eq!(world.kills(), [sandbox.clone()]);
+    assert_eq!(world.kills(), vec![sandbox.clone()]);
     world.end(&sandbox, Outcome::Signalled(9));
     let ended = world.withdraw(&id, "bot");
     assert_eq!(world.refusal(ended), Code::NotWaiting);

@@ -37,7 +37,7 @@ impl Life {
             }
             _ => {}
         }
-        if self.seed % 3 == 0 {
+        if self.seed.is_multiple_of(3) {
             self.failures = 0;
         }
         self.come_to_rest();
