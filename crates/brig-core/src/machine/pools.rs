@@ -594,17 +594,16 @@ impl State {
     fn lease_out(&mut self, name: &str, now: Now) {
         while let Some(pool) = self.pools.get(name) {
             let Some(id) = pool.waiting.front().cloned() else { return };
-            let warm = pool
-                .members
-                .iter()
-                .find(|id| self.sandboxes.get(*id).is_some_and(|sandbox| sandbox.state == SandboxState::Warm));
+            let Some(proposal) = self.proposals.get(&id) else { return };
+            let envelope = &proposal.envelope;
+            // Where it is not known what is made now, only what was approved will do: nobody could be asked anew.
+            let fits = |it: &Sandbox| {
+                let same = it.config_hash == envelope.config_hash && pool.profile_hash == envelope.profile_hash;
+                it.state == SandboxState::Warm && (pool.spec.is_some() || same)
+            };
+            let warm = pool.members.iter().find(|id| self.sandboxes.get(*id).is_some_and(fits));
             let Some(sandbox) = warm.cloned() else { return };
             if self.journal_problem.is_some() {
-                return;
-            }
-            let unchanged = |it: &super::Proposal| it.envelope.profile_hash == pool.profile_hash;
-            if pool.spec.is_none() && !self.proposals.get(&id).is_some_and(unchanged) {
-                // It is asked anew, once it is known about what.
                 return;
             }
             if let Some(pool) = self.pools.get_mut(name) {

@@ -351,20 +351,43 @@ fn nothing_is_launched_in_what_is_left_of_a_profile_whose_new_image_is_not_known
 }
 
 #[test]
-fn a_sandbox_of_another_configuration_serves_nobody() {
-    let mut world = World::ready();
-    let id = world.propose();
-    for sandbox in world.state.sandboxes.values_mut() {
-        sandbox.config_hash.0[0] ^= 1;
+fn while_no_image_is_known_only_a_sandbox_of_what_was_approved_will_do() {
+    let mut world = World::with(|profile| profile.pool.target = 0).made_ready();
+    let (first, second) = (world.approved(), world.approved());
+    world.state.sandboxes.values_mut().take(1).for_each(|sandbox| sandbox.config_hash.0[0] ^= 1);
+    let mut arming = world.in_state(SandboxState::Creating).into_iter();
+    let (other, gone) = (arming.next().unwrap(), arming.next().unwrap());
+    let unavailable = Err(Problem::new(Code::ImageUnavailable, "no such image"));
+    world.send(Event::Armed { sandbox: gone, result: unavailable });
+    world.send(Event::Armed { sandbox: other, result: Ok("other".into()) });
+    assert_eq!(world.launches(), []);
+    assert!([first, second].iter().all(|id| matches!(world.phase(id), Phase::Granted { .. })));
+    world.pass(1000);
+    world.resolve();
+    world.arm();
+    assert_eq!((world.launches().len(), world.discards().len()), (2, 1));
+}
+
+#[test]
+fn what_is_not_what_was_approved_is_not_launched() {
+    let tamper: [fn(&mut World); 2] = [
+        |world| {
+            // The sandbox: as if what throws away those of another configuration had not been there.
+            world.state.sandboxes.values_mut().for_each(|sandbox| sandbox.config_hash.0[0] ^= 1);
+            world.state.pools.values_mut().filter_map(|pool| pool.spec.as_mut()).for_each(|(_, hash)| hash.0[0] ^= 1);
+        },
+        |world| {
+            for proposal in world.state.proposals.values_mut() {
+                std::sync::Arc::make_mut(&mut proposal.envelope).stdin = "another".into();
+            }
+        },
+    ];
+    for tamper in tamper {
+        let mut world = World::with(|profile| profile.pool.target = 0).made_ready();
+        let id = world.approved();
+        tamper(&mut world);
+        world.arm();
+        assert_eq!((world.phase(&id), world.launches()), (Phase::Waiting, vec![]));
+        assert!(world.state.proposal(&id).unwrap().returned.is_some());
     }
-    // As if what throws them away had not been there.
-    if let Some(pool) = world.state.pools.get_mut("shell")
-        && let Some((_, hash)) = &mut pool.spec
-    {
-        hash.0[0] ^= 1;
-    }
-    world.approve(&id);
-    world.record();
-    assert_eq!((world.phase(&id), world.launches()), (Phase::Waiting, vec![]));
-    assert!(world.state.proposal(&id).unwrap().returned.is_some());
 }
