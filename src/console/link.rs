@@ -185,7 +185,8 @@ async fn read_output(
                     chunks.push((stream, data.0));
                 }
                 Ok(FollowLine::Proposal(row)) => over = row.status.is_final(),
-                Ok(FollowLine::Alive) => {}
+                Ok(FollowLine::Alive | FollowLine::Note { .. }) => {}
+                Ok(FollowLine::Problem(problem)) => failed = Some(problem),
                 Err(problem) => failed = Some(problem),
             }
         }
