@@ -17,6 +17,7 @@ use rustix::termios::{LocalModes, tcgetattr};
 use tokio::io::{AsyncReadExt as _, AsyncWriteExt as _};
 use tokio::net::UnixListener;
 use tokio::process::Child;
+use tokio::sync::Notify;
 use tokio::task::JoinHandle;
 use tokio::time::timeout;
 
@@ -49,15 +50,19 @@ async fn child() {
 
 /// What a supervisor was asked.
 #[derive(Clone, Default)]
-struct Asked(Arc<Mutex<Vec<String>>>);
+struct Asked {
+    asked: Arc<Mutex<Vec<String>>>,
+    /// Ends every stream.
+    end: Arc<Notify>,
+}
 
 impl Asked {
     fn note(&self, what: String) {
-        self.0.lock().unwrap().push(what);
+        self.asked.lock().unwrap().push(what);
     }
 
     fn has(&self, what: &str) -> bool {
-        self.0.lock().unwrap().iter().any(|asked| asked == what)
+        self.asked.lock().unwrap().iter().any(|asked| asked == what)
     }
 }
 
@@ -77,13 +82,18 @@ impl Fake {
         let task = serve(&socket, asked.clone());
         Self { asked, task, socket, _folder: folder }
     }
+
+    fn go_away(&self) {
+        self.task.abort();
+        self.asked.end.notify_waiters();
+    }
 }
 
 fn serve(socket: &Path, asked: Asked) -> JoinHandle<()> {
     let _ = std::fs::remove_file(socket);
     let listener = UnixListener::bind(socket).unwrap();
     let router = Router::new()
-        .route("/v1/events", get(async || open_ended(vec![line(&Update::Snapshot(now_story()))])))
+        .route("/v1/events", get(events))
         .route("/v1/proposals/{id}", get(async |Named(id): Named<String>| Json(detail_of(&id))))
         .route("/v1/proposals/{id}/output", get(output))
         .route("/v1/proposals/{id}/verdict", post(verdict))
@@ -124,12 +134,16 @@ async fn kill(State(asked): State<Asked>, Named(id): Named<String>) -> Json<serd
     Json(serde_json::json!({}))
 }
 
-async fn output() -> Body {
+async fn events(State(asked): State<Asked>) -> Body {
+    open_ended(vec![line(&Update::Snapshot(now_story()))], asked)
+}
+
+async fn output(State(asked): State<Asked>) -> Body {
     let lines = story_output()
         .into_iter()
         .enumerate()
         .map(|(seq, (stream, data))| line(&FollowLine::Output { seq: seq as u64, at: NOW, stream, data: Blob(data) }));
-    open_ended(lines.collect())
+    open_ended(lines.collect(), asked)
 }
 
 fn line(value: &impl serde::Serialize) -> Bytes {
@@ -138,11 +152,12 @@ fn line(value: &impl serde::Serialize) -> Bytes {
     line.into()
 }
 
-/// A body that goes on for ever after its first lines.
-fn open_ended(lines: Vec<Bytes>) -> Body {
+/// A body that goes on after its first lines until the supervisor goes away.
+fn open_ended(lines: Vec<Bytes>, asked: Asked) -> Body {
     use futures_util::StreamExt as _;
     let lines = futures_util::stream::iter(lines.into_iter().map(Ok::<_, std::io::Error>));
-    Body::from_stream(lines.chain(futures_util::stream::pending()))
+    let end = Box::pin(async move { asked.end.notified().await });
+    Body::from_stream(lines.chain(futures_util::stream::pending()).take_until(end))
 }
 
 /// The console's process and its terminal.
@@ -166,7 +181,12 @@ impl Terminal {
             command = command.env(name, value);
         }
         let child = command.spawn(pts).unwrap();
-        Self { pty, child, parser: vt100::Parser::new(30.try_into().unwrap(), 100.try_into().unwrap(), 0), raw: Vec::new() }
+        Self {
+            pty,
+            child,
+            parser: vt100::Parser::new(30.try_into().unwrap(), 100.try_into().unwrap(), 0),
+            raw: Vec::new(),
+        }
     }
 
     async fn type_in(&mut self, keys: &str) {
@@ -273,7 +293,7 @@ async fn a_supervisor_that_goes_away_is_waited_for_and_can_be_left() {
     let mut fake = Fake::start();
     let mut terminal = Terminal::open(&fake, &[]);
     terminal.shows("ls -la /").await;
-    fake.task.abort();
+    fake.go_away();
     terminal.shows("supervisor lost since").await;
     assert!(terminal.parser.screen().contents().contains("ls -la /"));
     terminal.type_in("?").await;
@@ -281,7 +301,7 @@ async fn a_supervisor_that_goes_away_is_waited_for_and_can_be_left() {
     terminal.type_in("?").await;
     fake.task = serve(&fake.socket, fake.asked.clone());
     terminal.shows("the supervisor is back").await;
-    fake.task.abort();
+    fake.go_away();
     terminal.shows("supervisor lost since").await;
     terminal.type_in("q").await;
     terminal.is_given_back().await;
