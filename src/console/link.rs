@@ -186,8 +186,7 @@ async fn read_output(
                 }
                 Ok(FollowLine::Proposal(row)) => over = row.status.is_final(),
                 Ok(FollowLine::Alive | FollowLine::Note { .. }) => {}
-                Ok(FollowLine::Problem(problem)) => failed = Some(problem),
-                Err(problem) => failed = Some(problem),
+                Ok(FollowLine::Problem(problem)) | Err(problem) => failed = Some(problem),
             }
         }
         if !chunks.is_empty() && messages.send(Msg::Output(id.clone(), chunks)).await.is_err() {

@@ -6,8 +6,10 @@ use std::sync::{Arc, OnceLock};
 use std::time::{Duration, Instant};
 
 use bollard::Docker;
+use bollard::models::ContainerSummaryStateEnum;
 use bollard::query_parameters::{
-    ListContainersOptionsBuilder, ListVolumesOptionsBuilder, RemoveContainerOptionsBuilder, RemoveVolumeOptionsBuilder,
+    InspectContainerOptions, ListContainersOptionsBuilder, ListVolumesOptionsBuilder, RemoveContainerOptionsBuilder,
+    RemoveVolumeOptionsBuilder,
 };
 use brig::engine::docker::{DockerEngine, DockerSettings};
 use brig::engine::{ArmedSandbox, Engine, OutputStream, Owner};
@@ -107,8 +109,13 @@ impl Drop for Bed {
 
 async fn clean(install: &str) {
     let docker = daemon();
+    let begun = Instant::now();
     until("everything is removed", BOUND, async || {
         for container in containers(&docker, install).await {
+            // Most end and are removed by themselves, as their owner is gone; force at that moment confuses the daemon.
+            if begun.elapsed() < Duration::from_secs(5) {
+                break;
+            }
             let options = RemoveContainerOptionsBuilder::new().force(true).v(true).build();
             let _ = docker.remove_container(&container, Some(options)).await;
         }
@@ -142,7 +149,17 @@ pub fn daemon() -> Docker {
 pub async fn containers(docker: &Docker, install: &str) -> Vec<String> {
     let options = ListContainersOptionsBuilder::new().all(true).filters(&ours(install)).build();
     let listed = docker.list_containers(Some(options)).await.expect("these tests need a Docker daemon");
-    listed.into_iter().filter_map(|container| container.id).collect()
+    let mut ids = Vec::new();
+    for container in listed {
+        let id = container.id.unwrap();
+        // Docker 20.10 can keep a container that is gone in its list for ever, as being removed.
+        let is_removing = container.state == Some(ContainerSummaryStateEnum::REMOVING);
+        let is_ghost = is_removing && docker.inspect_container(&id, None::<InspectContainerOptions>).await.is_err();
+        if !is_ghost {
+            ids.push(id);
+        }
+    }
+    ids
 }
 
 pub async fn volumes(docker: &Docker, install: &str) -> Vec<String> {

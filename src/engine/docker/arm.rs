@@ -62,9 +62,9 @@ async fn make(shared: &Arc<Shared>, id: &SandboxId, spec: &SandboxSpec) -> Resul
             return Err(if failure.is_gone() { images::removed(&spec.image.id) } else { failure.into() });
         }
     };
-    let leftover = leftover.certain(created.id.clone());
+    let mut leftover = leftover.created(created.id.clone());
 
-    match bring_up(shared, link, spec, &created.id).await {
+    match bring_up(shared, link, spec, &created.id, &mut leftover).await {
         Ok(armed) => {
             leftover.keep();
             Ok(armed)
@@ -82,8 +82,10 @@ async fn bring_up(
     link: &Link,
     spec: &SandboxSpec,
     container: &str,
+    leftover: &mut Leftover,
 ) -> Result<ArmedSandbox, Problem> {
     let (stdin, output) = attach::attach(link, container).await?;
+    leftover.starting();
     let starting = link.docker.start_container(container, None::<StartContainerOptions>);
     link.call("start a sandbox", SLOW, starting).await?;
     let (output, meter) = tokio::join!(hear(link, output), meter(link, container));

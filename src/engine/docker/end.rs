@@ -2,8 +2,8 @@
 
 use std::time::Duration;
 
-use bollard::models::ContainerUpdateBody;
-use bollard::query_parameters::{KillContainerOptionsBuilder, RemoveContainerOptionsBuilder};
+use bollard::models::{ContainerStateStatusEnum as Status, ContainerUpdateBody};
+use bollard::query_parameters::{InspectContainerOptions, KillContainerOptionsBuilder, RemoveContainerOptionsBuilder};
 use brig_core::problem::Problem;
 use tokio::runtime::Handle;
 use tokio::time::Instant;
@@ -14,6 +14,12 @@ use super::{Shared, lock};
 
 /// How long a container that may yet appear is waited for: a create request whose answer nobody waited for.
 const MAY_APPEAR: Duration = Duration::from_secs(20);
+/// How long one that should end, or be removed, by itself is given for that.
+const ON_ITS_WAY: Duration = Duration::from_secs(5);
+/// Between two looks.
+const PAUSE: Duration = Duration::from_millis(50);
+/// Between two looks at what may not be there at all.
+const LONGEST_PAUSE: Duration = Duration::from_secs(1);
 
 /// See [`crate::engine::Engine::kill`].
 pub async fn kill(shared: &Shared, container: &str) -> Result<(), Problem> {
@@ -34,12 +40,56 @@ pub async fn kill(shared: &Shared, container: &str) -> Result<(), Problem> {
     match link.call("kill a sandbox", QUICK, killing).await {
         Ok(()) => Ok(()),
         Err(failure) if failure.is_gone() => Ok(()),
-        // It is not running (created, dead, just ending), or the daemon lost patience: then by force.
-        Err(_) => match remove(link, container).await {
-            Err(failure) if !failure.is_gone() && !failure.is_conflict() => Err(failure.into()),
-            // A conflict is a removal that is going on.
-            _ => Ok(()),
-        },
+        // It is not running (created, ended, just being removed), or the daemon lost patience.
+        Err(_) => Ok(see_off(link, container, Phase::Created).await?),
+    }
+}
+
+/// How far a container has come, as far as is known here.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+enum Phase {
+    /// It was asked for, and may yet appear.
+    Expected,
+    /// The daemon has made it.
+    Created,
+    /// The daemon was asked to start it.
+    Starting,
+}
+
+/// Brings a container that is not to live to its end.
+///
+/// The daemon removes a sandbox by itself when it ends. Removing it by force at the same moment, or while it starts,
+/// can leave Docker 20.10 with an entry in its list that nothing removes but a restart of the daemon. So what is on its
+/// way is given time, and force is for what stays.
+async fn see_off(link: &Link, container: &str, phase: Phase) -> Result<(), Failure> {
+    let begun = Instant::now();
+    let mut pause = PAUSE;
+    loop {
+        let looking = link.docker.inspect_container(container, None::<InspectContainerOptions>);
+        let state = match Box::pin(link.call("look at a sandbox", QUICK, looking)).await {
+            Ok(seen) => seen.state.and_then(|state| state.status),
+            Err(failure) if failure.is_gone() && phase != Phase::Expected => return Ok(()),
+            Err(failure) if failure.is_gone() && begun.elapsed() > MAY_APPEAR => return Ok(()),
+            Err(failure) if failure.is_gone() => {
+                tokio::time::sleep(pause).await;
+                pause = (pause * 2).min(LONGEST_PAUSE);
+                continue;
+            }
+            Err(failure) => return Err(failure),
+        };
+        let is_on_its_way = match state {
+            Some(Status::CREATED | Status::RUNNING) => phase == Phase::Starting,
+            Some(Status::REMOVING | Status::EXITED | Status::DEAD) => true,
+            _ => false,
+        };
+        if !is_on_its_way || begun.elapsed() > ON_ITS_WAY {
+            match remove(link, container).await {
+                Err(failure) if failure.is_conflict() && begun.elapsed() < 2 * ON_ITS_WAY => {}
+                Err(failure) if !failure.is_gone() => return Err(failure),
+                _ => return Ok(()),
+            }
+        }
+        tokio::time::sleep(PAUSE).await;
     }
 }
 
@@ -55,28 +105,32 @@ pub struct Leftover {
     link: Link,
     /// Its name, or its identifier once that is known.
     container: Option<String>,
-    /// Whether the daemon has said that it is there.
-    is_certain: bool,
+    phase: Phase,
     runtime: Option<Handle>,
 }
 
 impl Leftover {
     /// A container that is about to be asked for.
     pub fn expected(link: Link, name: String) -> Self {
-        Self { link, container: Some(name), is_certain: false, runtime: Handle::try_current().ok() }
+        Self { link, container: Some(name), phase: Phase::Expected, runtime: Handle::try_current().ok() }
     }
 
     /// The daemon has made it.
-    pub fn certain(mut self, id: String) -> Self {
+    pub fn created(mut self, id: String) -> Self {
         self.container = Some(id);
-        self.is_certain = true;
+        self.phase = Phase::Created;
         self
     }
 
-    /// Removes it now, and waits for that.
+    /// The daemon is about to be asked to start it.
+    pub fn starting(&mut self) {
+        self.phase = Phase::Starting;
+    }
+
+    /// Removes it now, and waits for that. What cannot be removed keeps its labels, by which it is found again.
     pub async fn clear(mut self) {
         if let Some(container) = self.container.as_deref() {
-            clear(&self.link, container, self.is_certain).await;
+            let _ = see_off(&self.link, container, self.phase).await;
         }
         self.container = None;
     }
@@ -91,22 +145,8 @@ impl Drop for Leftover {
     fn drop(&mut self) {
         // Without a runtime the process is ending: the labels say whose it is, and the next supervisor looks.
         if let (Some(container), Some(runtime)) = (self.container.take(), self.runtime.take()) {
-            let (link, is_certain) = (self.link.clone(), self.is_certain);
-            runtime.spawn(async move { clear(&link, &container, is_certain).await });
+            let (link, phase) = (self.link.clone(), self.phase);
+            runtime.spawn(async move { see_off(&link, &container, phase).await });
         }
-    }
-}
-
-async fn clear(link: &Link, container: &str, is_certain: bool) {
-    let begun = Instant::now();
-    let mut pause = Duration::from_millis(50);
-    while begun.elapsed() < MAY_APPEAR {
-        match remove(link, container).await {
-            Ok(()) => return,
-            Err(failure) if failure.is_gone() && is_certain => return,
-            Err(_) => {}
-        }
-        tokio::time::sleep(pause).await;
-        pause = (pause * 2).min(Duration::from_secs(2));
     }
 }

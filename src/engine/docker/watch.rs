@@ -3,8 +3,8 @@
 use std::collections::HashMap;
 use std::sync::Arc;
 
-use bollard::models::{ContainerSummary, EventMessage, EventMessageTypeEnum};
-use bollard::query_parameters::{EventsOptionsBuilder, ListContainersOptionsBuilder};
+use bollard::models::{ContainerSummary, ContainerSummaryStateEnum, EventMessage, EventMessageTypeEnum};
+use bollard::query_parameters::{EventsOptionsBuilder, InspectContainerOptions, ListContainersOptionsBuilder};
 use brig_core::id::SandboxId;
 use brig_core::problem::{Code, Problem};
 use futures_util::stream::{self, BoxStream, StreamExt as _};
@@ -20,7 +20,23 @@ pub async fn sightings(shared: &Shared) -> Result<Vec<Sighting>, Problem> {
     let filters = HashMap::from([("label", vec![format!("{}={}", label::INSTALL, shared.settings.install)])]);
     let options = ListContainersOptionsBuilder::new().all(true).filters(&filters).build();
     let listed = link.call("list the sandboxes", QUICK, link.docker.list_containers(Some(options))).await?;
-    Ok(listed.into_iter().filter_map(sighting).collect())
+    let mut seen = Vec::with_capacity(listed.len());
+    for container in listed {
+        if !is_ghost(link, &container).await {
+            seen.extend(sighting(container));
+        }
+    }
+    Ok(seen)
+}
+
+/// Docker 20.10 can forget a container and keep it in its list, as being removed, until the daemon restarts: nothing is
+/// there any more, and nothing can be done about the entry.
+async fn is_ghost(link: &Link, container: &ContainerSummary) -> bool {
+    let (Some(id), Some(ContainerSummaryStateEnum::REMOVING)) = (container.id.as_deref(), container.state) else {
+        return false;
+    };
+    let looking = link.docker.inspect_container(id, None::<InspectContainerOptions>);
+    Box::pin(link.call("look at a sandbox", QUICK, looking)).await.is_err_and(|failure| failure.is_gone())
 }
 
 fn sighting(container: ContainerSummary) -> Option<Sighting> {
