@@ -25,6 +25,7 @@ use super::super::fixtures::{NOW, detail, story, story_output, theme};
 use super::super::{ColorChoice, Leave, Options, run};
 use crate::api::client::Client;
 use crate::api::wire::{FollowLine, ProposalDetail, Snapshot, Update, VerdictRequest};
+use crate::engine::OutputStream;
 
 /// How long anything may take before it counts as never.
 const PATIENCE: Duration = Duration::from_secs(30);
@@ -138,7 +139,19 @@ async fn events(State(asked): State<Asked>) -> Body {
     open_ended(vec![line(&Update::Snapshot(now_story()))], asked)
 }
 
-async fn output(State(asked): State<Asked>) -> Body {
+/// The run of this name writes without end, as fast as it is read.
+const FLOOD: &str = "t7hxc41w";
+
+async fn output(State(asked): State<Asked>, Named(id): Named<String>) -> Body {
+    if id == FLOOD {
+        let chunk = |seq| {
+            let data = Blob(b"all work and no play makes a dull program\n".repeat(1000));
+            line(&FollowLine::Output { seq, at: NOW, stream: OutputStream::Stdout, data })
+        };
+        return Body::from_stream(futures_util::stream::iter(
+            (0..).map(move |seq| Ok::<_, std::io::Error>(chunk(seq))),
+        ));
+    }
     let lines = story_output()
         .into_iter()
         .enumerate()
@@ -304,5 +317,44 @@ async fn a_supervisor_that_goes_away_is_waited_for_and_can_be_left() {
     fake.go_away();
     terminal.shows("supervisor lost since").await;
     terminal.type_in("q").await;
+    terminal.is_given_back().await;
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_flood_of_output_leaves_the_keys_alive() {
+    let fake = Fake::start();
+    let mut terminal = Terminal::open(&fake, &[]);
+    terminal.shows("ls -la /").await;
+    terminal.type_in("2j").await;
+    terminal.shows("before this left out").await;
+    terminal.type_in("?").await;
+    terminal.shows("previous pane").await;
+    terminal.type_in("?4").await;
+    terminal.type_in("k").await;
+    terminal.shows("scrolled").await;
+    terminal.type_in("x").await;
+    terminal.shows("not killed: ").await;
+    terminal.signal(Signal::TERM);
+    terminal.is_given_back().await;
+}
+
+/// One that takes connections and never says a word.
+#[tokio::test(flavor = "multi_thread")]
+async fn a_supervisor_that_hangs_keeps_nobody() {
+    let mut fake = Fake::start();
+    fake.go_away();
+    std::fs::remove_file(&fake.socket).unwrap();
+    let listener = UnixListener::bind(&fake.socket).unwrap();
+    fake.task = tokio::spawn(async move {
+        let mut held = Vec::new();
+        while let Ok((connection, _)) = listener.accept().await {
+            held.push(connection);
+        }
+    });
+    let mut terminal = Terminal::open(&fake, &[]);
+    terminal.shows("reaching the supervisor").await;
+    terminal.type_in("?").await;
+    terminal.shows("previous pane").await;
+    terminal.type_in("?q").await;
     terminal.is_given_back().await;
 }
