@@ -356,20 +356,22 @@ impl State {
     /// Puts the lists in their order: questions first, the oldest of them first; then what goes on; then what is over,
     /// the latest first, so that what has just ended is next to what is going on.
     pub fn sort(&mut self) {
-        self.proposals.sort_by_key(|row| match row.status {
-            Status::Waiting => (0, row.received_at.0, row.id.clone()),
-            Status::Arriving | Status::Approved | Status::Running => (1, row.received_at.0, row.id.clone()),
-            _ => (2, -ended_at(row).0, row.id.clone()),
-        });
-        self.sandboxes.sort_by_key(|row| {
+        let order = |row: &ProposalRow| match row.status {
+            Status::Waiting => (0, row.received_at.0),
+            Status::Arriving | Status::Approved | Status::Running => (1, row.received_at.0),
+            _ => (2, -ended_at(row).0),
+        };
+        self.proposals.sort_by(|a, b| order(a).cmp(&order(b)).then_with(|| a.id.cmp(&b.id)));
+        let order = |row: &SandboxRow| {
             let rank = match row.state {
                 SandboxState::Running | SandboxState::Leased => 0,
                 SandboxState::Ending => 1,
                 SandboxState::Creating => 2,
                 SandboxState::Warm => 3,
             };
-            (rank, row.since.0, row.id.clone())
-        });
+            (rank, row.since.0)
+        };
+        self.sandboxes.sort_by(|a, b| order(a).cmp(&order(b)).then_with(|| a.id.cmp(&b.id)));
         self.pools.sort_by(|a, b| a.profile.cmp(&b.profile));
     }
 

@@ -106,6 +106,16 @@ fn tab_and_numbers_turn_to_panes() {
 }
 
 #[test]
+fn turning_to_a_list_selects_something_there_if_nothing_is() {
+    let mut harness = Harness::with_story((100, 30));
+    let first = story().sandboxes.remove(0);
+    harness.update(Update::SandboxGone { id: first.id });
+    assert!(harness.state.sandbox_list.cursor.is_none(), "what vanished gives its cursor to no other by itself");
+    harness.key('2');
+    assert_eq!(harness.state.sandbox_list.cursor.as_ref().map(|id| id.0.as_str()), Some("k3f9-18"));
+}
+
+#[test]
 fn the_last_pane_shows_what_was_selected_last() {
     let mut harness = Harness::with_story((100, 30));
     harness.key('2');
