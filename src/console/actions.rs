@@ -187,7 +187,8 @@ fn to_decide(state: &State) -> Result<&ProposalRow, String> {
     }
     let row = selected(state).ok_or("no question is selected")?;
     if row.status != Status::Waiting {
-        return Err(format!("{} does not wait: it is {}", row.id, row.status.text()));
+        let others = if state.waiting() > 0 { "; n goes to the next question" } else { "" };
+        return Err(format!("{} does not wait: it is {}{others}", row.id, row.status.text()));
     }
     if state.pending.contains_key(&row.id) {
         return Err(format!("the verdict on {} is on its way", row.id));
@@ -227,6 +228,8 @@ fn approve(state: &mut State, out: &mut Vec<Command>) {
         None => row.digest,
     };
     state.review = None;
+    // Whoever lets something run wants to see what becomes of it.
+    state.queue_list.hold();
     state.pending.insert(row.id.clone(), Choice::Approved);
     let request = VerdictRequest { digest: digest.hex(), verdict: Choice::Approved, reason: String::new() };
     out.push(Command::Verdict(row.id, request));

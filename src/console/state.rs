@@ -165,11 +165,13 @@ pub struct List<I> {
     /// The cursor's line on the screen.
     line: usize,
     started: bool,
+    /// The user has put the cursor where it is.
+    placed: bool,
 }
 
 impl<I> Default for List<I> {
     fn default() -> Self {
-        Self { cursor: None, top: 0, line: 0, started: false }
+        Self { cursor: None, top: 0, line: 0, started: false, placed: false }
     }
 }
 
@@ -211,10 +213,16 @@ impl<I: Clone + PartialEq> List<I> {
         self.go_to(items, height, from, id);
     }
 
+    /// The user has something to do with the item under the cursor: it stays where it is.
+    pub const fn hold(&mut self) {
+        self.placed = true;
+    }
+
     /// Puts the cursor on the item at `index`, or the last one.
     pub fn go_to<T>(&mut self, items: &[T], height: usize, index: usize, id: impl Fn(&T) -> &I) {
         let index = index.min(items.len().saturating_sub(1));
         self.cursor = items.get(index).map(&id).cloned();
+        self.placed = true;
         if index < self.top {
             self.top = index;
         } else if index >= self.top + height {
@@ -378,6 +386,7 @@ impl State {
     /// Brings the screen's side back in order after anything has changed.
     pub fn settle(&mut self) {
         let [queue, sandboxes, pools] = [Pane::Queue, Pane::Sandboxes, Pane::Pools].map(|pane| self.height_of(pane));
+        self.offer_question();
         self.queue_list.settle(&self.proposals, queue, |row| &row.id);
         self.sandbox_list.settle(&self.sandboxes, sandboxes, |row| &row.id);
         self.pool_list.settle(&self.pools, pools, |row| &row.profile);
@@ -389,6 +398,19 @@ impl State {
         let size = self.size;
         if let Some(review) = &mut self.review {
             review.settle(size, self.now.mono, self.dialog.is_some());
+        }
+    }
+
+    /// Puts a cursor that rests on something that is over, where no user has put it, on the first question that comes.
+    fn offer_question(&mut self) {
+        let list = &self.queue_list;
+        if list.placed || self.review.is_some() || self.dialog.is_some() {
+            return;
+        }
+        let rests = list.cursor.as_ref().is_some_and(|id| self.proposal(id).is_none_or(|row| row.status.is_final()));
+        let question = self.proposals.iter().find(|row| row.status == Status::Waiting);
+        if rests && let Some(question) = question {
+            self.queue_list.cursor = Some(question.id.clone());
         }
     }
 

@@ -172,3 +172,27 @@ fn help_opens_scrolls_and_closes() {
     harness.key('q');
     assert!(harness.state.dialog.is_none());
 }
+
+#[test]
+fn a_cursor_that_nobody_has_put_anywhere_goes_to_the_first_question() {
+    let over = || {
+        let mut row = question(1, 100);
+        row.status = brig_core::proposal::Status::Rejected;
+        row
+    };
+    let mut snapshot = story();
+    snapshot.proposals = vec![over()];
+    let mut harness = Harness::new((100, 30));
+    harness.update(Update::Snapshot(snapshot.clone()));
+    assert_eq!(harness.cursor(), "q0000001");
+    harness.update(Update::Proposal(question(2, 1)));
+    assert_eq!(harness.cursor(), "q0000002", "it rested on what is over");
+    harness.update(Update::Proposal(question(3, 50)));
+    assert_eq!(harness.cursor(), "q0000002", "an older question does not take it from one that waits");
+
+    let mut placed = Harness::new((100, 30));
+    placed.update(Update::Snapshot(snapshot));
+    placed.key('j');
+    placed.update(Update::Proposal(question(2, 1)));
+    assert_eq!(placed.cursor(), "q0000001", "its user has put it there");
+}
