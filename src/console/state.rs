@@ -407,7 +407,8 @@ impl State {
         if list.placed || self.review.is_some() || self.dialog.is_some() {
             return;
         }
-        let rests = list.cursor.as_ref().is_some_and(|id| self.proposal(id).is_none_or(|row| row.status.is_final()));
+        // What has vanished may have been about to get a key: nothing takes its place by itself.
+        let rests = list.cursor.as_ref().is_some_and(|id| self.proposal(id).is_some_and(|row| row.status.is_final()));
         let question = self.proposals.iter().find(|row| row.status == Status::Waiting);
         if rests && let Some(question) = question {
             self.queue_list.cursor = Some(question.id.clone());
