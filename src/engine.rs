@@ -45,7 +45,7 @@ pub trait Engine: Send + Sync + 'static {
     /// Everything on the engine that carries this installation's labels, dead or alive, whoever started it.
     fn sightings(&self) -> BoxFuture<'_, Result<Vec<Sighting>, Problem>>;
 
-    /// What happens on the engine from now on. The stream ends, or yields a problem and ends, when it is lost.
+    /// What happens on the engine from the first poll on: look at the sightings after that. The stream ends, or yields a problem and ends, when it is lost.
     fn events(&self) -> BoxStream<'_, Result<EngineEvent, Problem>>;
 }
 

@@ -14,6 +14,8 @@ use super::exit::{Exit, Stop};
 use crate::api::client::Client;
 use crate::api::wire::Snapshot;
 use crate::config::{Places, Settings, profiles};
+use crate::console::theme::Theme;
+use crate::console::{self, ColorChoice, Leave};
 
 /// How long a supervisor may take until it answers.
 const START: Duration = Duration::from_secs(10);
@@ -42,10 +44,16 @@ pub async fn open(context: &Context) -> Result<Exit, Stop> {
     enter(context.operator()?, &context.places, &settings).await
 }
 
-/// SEAM: the console's own entry, `crate::console::run(Options { client, theme, … }).await`, goes here.
-#[expect(clippy::unused_async, reason = "has the signature of what replaces it")]
-async fn enter(_client: Client, _places: &Places, _settings: &Settings) -> Result<Exit, Stop> {
-    Err(Problem::new(Code::Unsupported, "this brig is built without a console").help("see `brig --help`").into())
+async fn enter(client: Client, places: &Places, settings: &Settings) -> Result<Exit, Stop> {
+    let theme = Theme::load(&settings.theme, &places.themes_dir())?;
+    let options = console::Options { client, theme, color: ColorChoice::from_env() };
+    let left = console::run(options)
+        .await
+        .map_err(|error| Problem::new(Code::LocalIo, format!("the terminal cannot be used: {error:#}")))?;
+    Ok(match left {
+        Leave::Keep | Leave::Stopped => Exit::Done,
+        Leave::Signal(signal) => Exit::Program(u8::try_from(128 + signal).unwrap_or(u8::MAX)),
+    })
 }
 
 /// Makes sure that a supervisor answers, starting one where none does.
@@ -64,7 +72,11 @@ pub async fn ensure_supervisor(context: &Context) -> Result<(), Problem> {
     loop {
         match answers(context).await {
             Err(problem) if problem.code == Code::NoSupervisor => {}
-            other => return other,
+            other => {
+                // Should it end before this process does, somebody has to take note of it.
+                std::thread::spawn(move || child.wait());
+                return other;
+            }
         }
         if ended.is_none() {
             ended = child.try_wait().map_err(|error| failed(&error))?;

@@ -20,6 +20,7 @@ mod watch;
 
 use std::collections::{HashMap, HashSet};
 use std::sync::{Arc, LazyLock, Mutex, MutexGuard, PoisonError};
+use std::time::Duration;
 
 use brig_core::id::SandboxId;
 use brig_core::problem::{Code, Problem};
@@ -109,9 +110,15 @@ impl DockerEngine {
 }
 
 impl Shared {
-    /// The daemon, reached and checked at the first use that succeeds.
+    /// The daemon, reached and checked at the first use that succeeds. Bounded as a whole: many may wait here for one
+    /// after the other to find out that it does not answer.
     async fn link(&self) -> Result<&Link, Problem> {
-        self.link.get_or_try_init(|| Box::pin(Link::establish(&self.address))).await
+        const LONGEST: Duration = Duration::from_secs(15);
+        let reaching = self.link.get_or_try_init(|| Box::pin(Link::establish(&self.address)));
+        match tokio::time::timeout(LONGEST, reaching).await {
+            Ok(reached) => reached,
+            Err(_) => Err(failure::too_late(&self.address, "reach the daemon", LONGEST)),
+        }
     }
 }
 

@@ -2,6 +2,7 @@
 
 use std::sync::Mutex;
 
+use bollard::models::VolumeCreateRequest;
 use bollard::query_parameters::{DownloadFromContainerOptionsBuilder, ListImagesOptionsBuilder, RemoveVolumeOptions};
 use brig::engine::Engine as _;
 use brig_core::problem::Code;
@@ -98,6 +99,24 @@ async fn a_volume_that_somebody_removed_is_made_again() {
     }
     bed.arm(cage()).await;
     assert_eq!(volumes(&bed.docker, &bed.install).await.len(), 1, "with its labels");
+}
+
+#[tokio::test]
+async fn the_volume_of_an_older_init_is_removed_and_nobody_elses() {
+    let (bed, other) = (Bed::new(), Bed::new());
+    for (install, name) in [(&bed.install, "old"), (&other.install, "theirs")] {
+        let labels = [("brig.install".to_owned(), install.clone()), ("brig.init".to_owned(), "0".to_owned())];
+        let volume = VolumeCreateRequest {
+            name: Some(format!("brig-{install}-init-{name}")),
+            labels: Some(labels.into()),
+            ..VolumeCreateRequest::default()
+        };
+        bed.docker.create_volume(volume).await.unwrap();
+    }
+    let _sandbox = bed.arm(cage()).await;
+    let ours = volumes(&bed.docker, &bed.install).await;
+    assert!(ours.len() == 1 && !ours[0].ends_with("old"), "{ours:?}");
+    assert_eq!(volumes(&bed.docker, &other.install).await.len(), 1);
 }
 
 #[tokio::test]

@@ -59,6 +59,20 @@ async fn a_daemon_that_comes_back_is_found() {
     engine.info().await.expect("the daemon behind the same address");
 }
 
+/// The clock jumps ahead whenever everything waits, so this takes no time.
+#[tokio::test(start_paused = true)]
+async fn a_daemon_that_never_answers_holds_nobody_up_for_long() {
+    let directory = tempfile::tempdir().unwrap();
+    let socket = directory.path().join("docker.sock");
+    let _listener = tokio::net::UnixListener::bind(&socket).unwrap();
+    let address = format!("unix://{}", socket.display());
+    let engine = DockerEngine::connect(settings("hangs", Some(&address))).unwrap();
+    let begun = tokio::time::Instant::now();
+    let calls = futures_util::future::join_all((0..20).map(|_| engine.kill("x"))).await;
+    assert!(calls.iter().all(|call| call.as_ref().unwrap_err().code == Code::EngineTimeout), "{calls:?}");
+    assert!(begun.elapsed() < Duration::from_secs(20), "{:?}", begun.elapsed());
+}
+
 #[tokio::test]
 async fn a_meter_reads_what_a_program_uses_and_knows_its_end() {
     let bed = Bed::new();

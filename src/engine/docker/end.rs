@@ -18,6 +18,8 @@ const MAY_APPEAR: Duration = Duration::from_secs(20);
 const ON_ITS_WAY: Duration = Duration::from_secs(5);
 /// Between two looks.
 const PAUSE: Duration = Duration::from_millis(50);
+/// Between two looks at what may not be there at all.
+const LONGEST_PAUSE: Duration = Duration::from_secs(1);
 
 /// See [`crate::engine::Engine::kill`].
 pub async fn kill(shared: &Shared, container: &str) -> Result<(), Problem> {
@@ -61,6 +63,7 @@ enum Phase {
 /// way is given time, and force is for what stays.
 async fn see_off(link: &Link, container: &str, phase: Phase) -> Result<(), Failure> {
     let begun = Instant::now();
+    let mut pause = PAUSE;
     loop {
         let looking = link.docker.inspect_container(container, None::<InspectContainerOptions>);
         let state = match Box::pin(link.call("look at a sandbox", QUICK, looking)).await {
@@ -68,7 +71,8 @@ async fn see_off(link: &Link, container: &str, phase: Phase) -> Result<(), Failu
             Err(failure) if failure.is_gone() && phase != Phase::Expected => return Ok(()),
             Err(failure) if failure.is_gone() && begun.elapsed() > MAY_APPEAR => return Ok(()),
             Err(failure) if failure.is_gone() => {
-                tokio::time::sleep(PAUSE).await;
+                tokio::time::sleep(pause).await;
+                pause = (pause * 2).min(LONGEST_PAUSE);
                 continue;
             }
             Err(failure) => return Err(failure),

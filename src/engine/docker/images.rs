@@ -131,16 +131,16 @@ async fn pull(link: &Link, reference: &str, progress: Progress<'_>) -> Result<()
     let (name, tag) = split(reference);
     let options = CreateImageOptionsBuilder::new().from_image(name).tag(tag).build();
     let mut lines = link.docker.create_image(Some(options), None, None).boxed();
-    let what = format!("pull {reference}");
+    let what = "pull it";
     progress(&format!("pulling {reference}"));
     let mut layers = Layers::default();
     let mut patience = FIRST_WORD;
     loop {
         let next = tokio::time::timeout(patience, lines.next()).await;
         let line = match next {
-            Err(_) => return Err(failure::too_late(&link.address, &what, patience)),
+            Err(_) => return Err(failure::too_late(&link.address, what, patience)),
             Ok(None) => return Ok(()),
-            Ok(Some(Err(error))) => return Err(failure::explain(&link.address, &what, &error).problem),
+            Ok(Some(Err(error))) => return Err(failure::explain(&link.address, what, &error).problem),
             Ok(Some(Ok(line))) => line,
         };
         patience = STALLED;

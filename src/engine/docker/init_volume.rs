@@ -23,12 +23,14 @@ use tokio::time::Instant;
 
 use super::create::{INIT_DIRECTORY, INIT_PATH, label, owned_labels};
 use super::end::{self, Leftover};
-use super::failure::Failure;
+use super::failure::{self, Failure};
 use super::link::{Link, QUICK, SLOW};
 use super::{DockerSettings, INIT, INIT_HASH, Shared};
 
 /// A container that still holds the lock after this long was left by a supervisor that died.
 const LOCK_AGE: Duration = Duration::from_secs(20);
+/// How long a sandbox waits for another one's arming to fill the volume.
+const OTHERS: Duration = Duration::from_secs(60);
 /// How often an upload is repeated that does not come out right.
 const ATTEMPTS: u32 = 3;
 
@@ -37,7 +39,9 @@ const ATTEMPTS: u32 = 3;
 /// without one.
 pub async fn ensure(shared: &Shared, link: &Link, image: &str) -> Result<String, Problem> {
     let name = name(&shared.settings);
-    let mut is_filled = shared.init_volume.lock().await;
+    let Ok(mut is_filled) = tokio::time::timeout(OTHERS, shared.init_volume.lock()).await else {
+        return Err(failure::too_late(&link.address, "fill the volume for init", OTHERS));
+    };
     if !*is_filled {
         Box::pin(fill(&shared.settings, link, image, &name)).await?;
         remove_all(&shared.settings, link, Some(&name)).await;
