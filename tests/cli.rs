@@ -1,5 +1,8 @@
 //! The command line against a supervisor that says what the test tells it to: what is printed, and how it exits.
 
+mod terminal;
+
+use std::os::unix::ffi::OsStrExt as _;
 use std::os::unix::process::ExitStatusExt as _;
 use std::process::Stdio;
 
@@ -12,7 +15,7 @@ use brig_core::time::Wall;
 use serde_json::{Value, json};
 use tokio::io::{AsyncBufReadExt as _, AsyncReadExt as _, AsyncWriteExt as _, BufReader};
 
-use crate::support::fake::{Answer, BOUND, Fake, anna, binary, decided, ended, row};
+use crate::support::fake::{Answer, BOUND, Fake, anna, decided, ended, row};
 
 fn line(row: ProposalRow) -> FollowLine {
     FollowLine::Proposal(Box::new(row))
@@ -297,7 +300,7 @@ async fn a_signal_withdraws_and_the_outcome_is_told() {
                 Answer::Open(vec![line(row("abc")), output(0, OutputStream::Stdout, b"ready\n")])
             }
             "POST /v1/proposals/abc/withdraw" => Answer::Value(json!({})),
-            "GET /v1/proposals/abc?wait_ms=5000" => {
+            "GET /v1/proposals/abc?wait_ms=4000" => {
                 Answer::of(&detail(ended("abc", EndKind::Killed, None, Some(9), Some("agent bot"))))
             }
             other => panic!("{other}"),
@@ -315,6 +318,101 @@ async fn a_signal_withdraws_and_the_outcome_is_told() {
         assert!(fake.asked().iter().any(|(what, _)| what == "POST /v1/proposals/abc/withdraw"));
         fake.client_gone().await;
     }
+}
+
+#[tokio::test]
+async fn a_signal_before_anything_was_recorded_withdraws_too() {
+    let mut fake = Fake::start(|_, _| Answer::Open(Vec::new()));
+    let mut command = fake.brig(&["--json", "run", "true"]);
+    let child = command.stdout(Stdio::piped()).stderr(Stdio::piped()).spawn().unwrap();
+    fake.something_asked().await;
+    let pid = rustix::process::Pid::from_raw(i32::try_from(child.id().unwrap()).unwrap()).unwrap();
+    rustix::process::kill_process(pid, rustix::process::Signal::INT).unwrap();
+    let done = tokio::time::timeout(BOUND, child.wait_with_output()).await.expect("brig does not end").unwrap();
+    assert_eq!(done.status.code(), Some(112));
+    let answer: Value = serde_json::from_slice(&done.stdout).unwrap();
+    assert_eq!(answer, json!({ "id": null, "status": "withdrawn", "exit_status": 112 }));
+    fake.client_gone().await;
+}
+
+#[tokio::test]
+async fn arguments_that_are_not_utf_8_arrive_as_they_are() {
+    let fake = follows(|| vec![line(ended("abc", EndKind::Exited, Some(0), None, None))]);
+    let mut command = fake.brig(&["run", "-C", "/x y", "ls"]);
+    command.arg(std::ffi::OsStr::from_bytes(b"a\xff"));
+    assert_eq!(said(command).await.code, 0);
+    let (_, body) = fake.asked().remove(0);
+    assert_eq!(body["steps"], json!([{ "argv": ["ls", { "base64": "Yf8=" }], "env": {}, "cwd": "/x y" }]));
+}
+
+fn snapshot() -> Value {
+    let sandbox = |id: &str, state: &str| {
+        json!({
+            "id": id, "engine_id": "0d12", "state": state, "profile": "shell", "since": 0,
+            "usage": { "cpu_percent": 12.5, "memory": 2_097_152, "memory_limit": 134_217_728, "pids": 2, "pids_limit": 64,
+                       "io_read": 0, "io_write": 0 },
+        })
+    };
+    let problem = json!({ "code": "image_unavailable", "message": "no\u{1b}image", "help": "pull it" });
+    json!({
+        "supervisor": {
+            "version": "1", "pid": 1, "host": "h", "started_at": 0, "default_profile": "shell",
+            "ends_with_consoles": false, "consoles": 0,
+            "engine_problem": { "problem": { "code": "engine_unreachable", "message": "gone" }, "since": 0 },
+        },
+        "proposals": [decided("old", VerdictKind::Rejected, anna(), "")],
+        "sandboxes": [sandbox("k3f9-1", "warm"), sandbox("k3f9-2", "running")],
+        "pools": [{
+            "profile": "shell", "description": "", "state": "failing", "image": "busybox:1.37", "ready": 1, "arming": 0,
+            "leased": 1, "target": 2, "max": 8, "waiting": 0, "hits": 5, "misses": 1, "failures": 3,
+            "last_error": problem,
+        }],
+    })
+}
+
+#[tokio::test]
+async fn sandboxes_and_pools_are_listed_with_what_is_wrong_with_them() {
+    let fake = Fake::start(|what, _| {
+        assert_eq!(what, "GET /v1/snapshot");
+        Answer::Value(snapshot())
+    });
+    let said = brig(&fake, &["ps"]).await;
+    let rows: Vec<&str> = said.text().lines().collect();
+    assert_eq!(rows.len(), 3);
+    assert!(rows[1].starts_with("k3f9-1  warm     shell") && rows[1].contains("12%  2m/128m  2/64"), "{rows:?}");
+    let running = brig(&fake, &["ps", "--running", "--json"]).await.json();
+    assert_eq!((running.as_array().unwrap().len(), &running[0]["id"]), (1, &json!("k3f9-2")));
+    for key in ["id", "engine_id", "state", "profile"] {
+        assert!(running[0][key].is_string(), "{key}");
+    }
+    let said = brig(&fake, &["pools"]).await;
+    assert!(said.text().contains("shell    failing  1      2"), "{said:?}");
+    assert!(
+        said.err.contains("the engine is away for ") && said.err.contains("shell: no⟨U+001B⟩image (pull it)"),
+        "{said:?}"
+    );
+    let pools = brig(&fake, &["pools", "--json"]).await.json();
+    assert_eq!((&pools[0]["ready"], &pools[0]["target"]), (&json!(1), &json!(2)));
+    let said = brig(&fake, &["queue", "--all"]).await;
+    assert!(said.text().lines().nth(1).unwrap().starts_with("old  rejected  shell"), "{said:?}");
+}
+
+#[tokio::test]
+async fn what_an_agent_takes_back_is_said_and_stop_waits_for_the_end() {
+    let stopping = std::sync::atomic::AtomicU32::new(0);
+    let fake = Fake::start(move |what, _| match what {
+        "POST /v1/proposals/abc/withdraw" | "POST /v1/shutdown" => Answer::Value(json!({})),
+        "GET /v1/proposals/abc" => Answer::of(&detail(decided("abc", VerdictKind::Withdrawn, Decider::Agent, ""))),
+        "GET /v1/snapshot" => match stopping.fetch_add(1, std::sync::atomic::Ordering::Relaxed) {
+            0 => Answer::Problem(503, Problem::new(Code::ShuttingDown, "ending")),
+            _ => Answer::Problem(503, Problem::new(Code::NoSupervisor, "gone")),
+        },
+        other => panic!("{other}"),
+    });
+    let said = brig(&fake, &["withdraw", "abc"]).await;
+    assert_eq!((said.code, said.text()), (0, "abc withdrawn\n"));
+    let said = brig(&fake, &["stop"]).await;
+    assert_eq!((said.code, said.text()), (0, "stopped\n"));
 }
 
 #[tokio::test]
@@ -374,92 +472,4 @@ async fn logs_are_whole_or_an_error() {
     let said = brig(&fake, &["logs", "gap"]).await;
     assert_eq!(said.code, 1);
     assert!(said.err.contains("piece 0 is missing"), "{said:?}");
-}
-
-/// What a terminal shows of a command, until it shows `until`.
-async fn terminal_shows(pty: &mut pty_process::Pty, until: &str) -> String {
-    let mut shown = Vec::new();
-    let mut buffer = [0; 4096];
-    let reading = async {
-        while !String::from_utf8_lossy(&shown).contains(until) {
-            let count = pty.read(&mut buffer).await.unwrap();
-            shown.extend_from_slice(&buffer[..count]);
-        }
-    };
-    let done = tokio::time::timeout(BOUND, reading).await;
-    let shown = String::from_utf8_lossy(&shown).into_owned();
-    assert!(done.is_ok(), "the terminal never shows {until:?}, only {shown:?}");
-    shown
-}
-
-fn at_terminal(fake: &Fake, args: &[&str]) -> (pty_process::Pty, tokio::process::Child) {
-    at_terminal_with(fake, args, &[])
-}
-
-fn at_terminal_with(fake: &Fake, args: &[&str], env: &[(&str, &str)]) -> (pty_process::Pty, tokio::process::Child) {
-    let (pty, pts) = pty_process::open().unwrap();
-    pty.resize(pty_process::Size::new(40, 100)).unwrap();
-    let command = pty_process::Command::new(binary()).args(args).env_clear().envs(fake.env()).kill_on_drop(true);
-    let child = command.envs(env.iter().copied()).spawn(pts).unwrap();
-    (pty, child)
-}
-
-#[tokio::test]
-async fn approving_at_a_terminal_shows_all_of_it_and_asks() {
-    for (answer, approves) in [("y\n", true), ("\n", false), ("n\n", false)] {
-        let fake = Fake::start(|what, _| match what {
-            "POST /v1/proposals/abc/verdict" => Answer::Value(json!({})),
-            "GET /v1/proposals/abc" => Answer::of(&detail(row("abc"))),
-            other => panic!("{other}"),
-        });
-        let (mut pty, mut child) = at_terminal(&fake, &["approve", "abc"]);
-        let shown = terminal_shows(&mut pty, "Let it run? [y/N]").await;
-        assert!(shown.contains("command     ls -la") && shown.contains(&row("abc").digest.hex()), "{shown}");
-        pty.write_all(answer.as_bytes()).await.unwrap();
-        terminal_shows(&mut pty, if approves { "abc approved" } else { "not approved" }).await;
-        let status = tokio::time::timeout(BOUND, child.wait()).await.unwrap().unwrap();
-        assert_eq!(status.code(), Some(if approves { 0 } else { 1 }));
-        let verdicts: Vec<_> = fake.asked().into_iter().filter(|(what, _)| what.ends_with("/verdict")).collect();
-        assert_eq!(verdicts.len(), usize::from(approves));
-        assert!(verdicts.iter().all(|(_, body)| body["digest"] == row("abc").digest.hex()));
-    }
-}
-
-#[tokio::test]
-async fn at_a_terminal_run_says_what_it_waits_for_and_takes_ctrl_c() {
-    let fake = Fake::start(|what, _| match what {
-        "POST /v1/proposals?follow=true&withdraw=true" => {
-            Answer::Open(vec![output(0, OutputStream::Stdout, b"\x1b[2Jx\n"), line(row("abc"))])
-        }
-        "POST /v1/proposals/abc/withdraw" => Answer::Value(json!({})),
-        "GET /v1/proposals/abc?wait_ms=5000" => {
-            Answer::of(&detail(decided("abc", VerdictKind::Withdrawn, Decider::Agent, "")))
-        }
-        other => panic!("{other}"),
-    });
-    let (mut pty, mut child) = at_terminal(&fake, &["run", "true"]);
-    let shown = terminal_shows(&mut pty, "abc waits for the operator (digest ").await;
-    assert!(shown.contains("⟨U+001B⟩[2Jx"), "{shown}");
-    pty.write_all(b"\x03").await.unwrap();
-    terminal_shows(&mut pty, "brig: abc withdrawn by the agent").await;
-    let status = tokio::time::timeout(BOUND, child.wait()).await.unwrap().unwrap();
-    assert_eq!(status.code(), Some(112));
-}
-
-#[tokio::test]
-async fn a_console_that_cannot_start_a_supervisor_says_what_the_log_says() {
-    let nobody = Fake::nobody();
-    let (mut pty, mut child) = at_terminal_with(&nobody, &[], &[("BRIG_LOG", "a=b=c")]);
-    let shown = terminal_shows(&mut pty, "shows the same in the foreground").await;
-    assert!(
-        shown.contains("the supervisor could not start (exit status: 1); it said: brig: error: BRIG_LOG"),
-        "{shown}"
-    );
-    assert_eq!(tokio::time::timeout(BOUND, child.wait()).await.unwrap().unwrap().code(), Some(1));
-
-    std::fs::create_dir_all(nobody.dir.path().join("c")).unwrap();
-    std::fs::write(nobody.dir.path().join("c/brig.toml"), "\nthme = \"dark\"\n").unwrap();
-    let (mut pty, _child) = at_terminal(&nobody, &[]);
-    let shown = terminal_shows(&mut pty, "help: known here").await;
-    assert!(shown.contains("c/brig.toml:2:1: `thme` is no key, did you mean `theme`?"), "{shown}");
 }

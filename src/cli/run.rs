@@ -28,6 +28,8 @@ use crate::engine::OutputStream;
 
 /// How long a withdrawal may take before this process ends without knowing.
 const WITHDRAWAL: Duration = Duration::from_secs(5);
+/// How long of that the supervisor is asked to wait for the end, in milliseconds.
+const LAST_WAIT_MS: u64 = 4_000;
 
 /// Arguments of `brig run`.
 #[derive(Debug, clap::Args)]
@@ -203,7 +205,7 @@ impl Follower {
         let asked = async {
             // It may be over already: then what it has become is the answer.
             let _ = client.post::<serde_json::Value>(&format!("{path}/withdraw"), &serde_json::json!({})).await;
-            client.get::<ProposalDetail>(&format!("{path}?wait_ms={}", WITHDRAWAL.as_millis())).await
+            client.get::<ProposalDetail>(&format!("{path}?wait_ms={LAST_WAIT_MS}")).await
         };
         let detail = tokio::time::timeout(WITHDRAWAL, asked).await;
         self.withdrawn = true;
@@ -218,7 +220,12 @@ impl Follower {
         ended?;
         let Some(row) = self.row else {
             if self.withdrawn {
-                remark("withdrawn before it was recorded");
+                let exit_status = Exit::Withdrawn.code();
+                if self.json {
+                    json(&serde_json::json!({ "id": null, "status": "withdrawn", "exit_status": exit_status }))?;
+                } else {
+                    remark("withdrawn before it was recorded");
+                }
                 return Ok(Exit::Withdrawn);
             }
             return Err(cut_off("it").into());
@@ -232,6 +239,8 @@ impl Follower {
         if self.json {
             let (stdout, stderr) = (Blob(self.stdout), Blob(self.stderr));
             json(&Outcome { row: &row, stdout, stderr, exit_status: exit.code() })?;
+        } else if !row.status.is_final() {
+            remark(&format!("{} withdrawn; it was {} when last seen", row.id, row.status.text()));
         } else if let Some(words) = last_words(&row) {
             remark(&words);
         }

@@ -2,7 +2,7 @@
 
 use std::convert::Infallible;
 use std::path::Path;
-use std::sync::{Arc, Mutex};
+use std::sync::Arc;
 use std::time::Duration;
 
 use axum::Router;
@@ -48,7 +48,7 @@ type Script = dyn Fn(&str, &Value) -> Answer + Send + Sync;
 /// The fake and its directory, which goes with it.
 pub struct Fake {
     pub dir: TempDir,
-    asked: Arc<Mutex<Vec<(String, Value)>>>,
+    asked: Arc<watch::Sender<Vec<(String, Value)>>>,
     gone: watch::Receiver<u32>,
 }
 
@@ -78,7 +78,7 @@ impl Fake {
                     let body = axum::body::to_bytes(request.into_body(), usize::MAX).await.unwrap();
                     let body = serde_json::from_slice(&body).unwrap_or(Value::Null);
                     let answer = script(&what, &body);
-                    asked.lock().unwrap().push((what, body));
+                    asked.send_modify(|asked| asked.push((what, body)));
                     respond(answer, went)
                 }
             });
@@ -100,7 +100,14 @@ impl Fake {
 
     /// What was asked so far.
     pub fn asked(&self) -> Vec<(String, Value)> {
-        self.asked.lock().unwrap().clone()
+        self.asked.borrow().clone()
+    }
+
+    /// Waits until something was asked.
+    pub async fn something_asked(&self) {
+        let mut asked = self.asked.subscribe();
+        let first = tokio::time::timeout(BOUND, asked.wait_for(|asked| !asked.is_empty())).await;
+        first.expect("nothing is asked").unwrap();
     }
 
     /// Waits until a client has gone away from an open answer.

@@ -1,0 +1,97 @@
+//! The command line at a real terminal: what it shows there, and what a person's keys do.
+
+use brig::engine::OutputStream;
+use brig_core::proposal::{Decider, VerdictKind};
+use serde_json::json;
+use tokio::io::{AsyncReadExt as _, AsyncWriteExt as _};
+
+use super::{detail, line, output};
+use crate::support::fake::{Answer, BOUND, Fake, binary, decided, row};
+
+/// What a terminal shows of a command, until it shows `until`.
+async fn terminal_shows(pty: &mut pty_process::Pty, until: &str) -> String {
+    let mut shown = Vec::new();
+    let mut buffer = [0; 4096];
+    let reading = async {
+        while !String::from_utf8_lossy(&shown).contains(until) {
+            let count = pty.read(&mut buffer).await.unwrap();
+            shown.extend_from_slice(&buffer[..count]);
+        }
+    };
+    let done = tokio::time::timeout(BOUND, reading).await;
+    let shown = String::from_utf8_lossy(&shown).into_owned();
+    assert!(done.is_ok(), "the terminal never shows {until:?}, only {shown:?}");
+    shown
+}
+
+fn at_terminal(fake: &Fake, args: &[&str]) -> (pty_process::Pty, tokio::process::Child) {
+    at_terminal_with(fake, args, &[])
+}
+
+fn at_terminal_with(fake: &Fake, args: &[&str], env: &[(&str, &str)]) -> (pty_process::Pty, tokio::process::Child) {
+    let (pty, pts) = pty_process::open().unwrap();
+    pty.resize(pty_process::Size::new(40, 100)).unwrap();
+    let command = pty_process::Command::new(binary()).args(args).env_clear().envs(fake.env()).kill_on_drop(true);
+    let child = command.envs(env.iter().copied()).spawn(pts).unwrap();
+    (pty, child)
+}
+
+#[tokio::test]
+async fn approving_at_a_terminal_shows_all_of_it_and_asks() {
+    for (answer, approves) in [("y\n", true), ("\n", false), ("n\n", false)] {
+        let fake = Fake::start(|what, _| match what {
+            "POST /v1/proposals/abc/verdict" => Answer::Value(json!({})),
+            "GET /v1/proposals/abc" => Answer::of(&detail(row("abc"))),
+            other => panic!("{other}"),
+        });
+        let (mut pty, mut child) = at_terminal(&fake, &["approve", "abc"]);
+        let shown = terminal_shows(&mut pty, "Let it run? [y/N]").await;
+        assert!(shown.contains("command     ls -la") && shown.contains(&row("abc").digest.hex()), "{shown}");
+        pty.write_all(answer.as_bytes()).await.unwrap();
+        terminal_shows(&mut pty, if approves { "abc approved" } else { "not approved" }).await;
+        let status = tokio::time::timeout(BOUND, child.wait()).await.unwrap().unwrap();
+        assert_eq!(status.code(), Some(if approves { 0 } else { 1 }));
+        let verdicts: Vec<_> = fake.asked().into_iter().filter(|(what, _)| what.ends_with("/verdict")).collect();
+        assert_eq!(verdicts.len(), usize::from(approves));
+        assert!(verdicts.iter().all(|(_, body)| body["digest"] == row("abc").digest.hex()));
+    }
+}
+
+#[tokio::test]
+async fn at_a_terminal_run_says_what_it_waits_for_and_takes_ctrl_c() {
+    let fake = Fake::start(|what, _| match what {
+        "POST /v1/proposals?follow=true&withdraw=true" => {
+            Answer::Open(vec![output(0, OutputStream::Stdout, b"\x1b[2Jx\n"), line(row("abc"))])
+        }
+        "POST /v1/proposals/abc/withdraw" => Answer::Value(json!({})),
+        "GET /v1/proposals/abc?wait_ms=4000" => {
+            Answer::of(&detail(decided("abc", VerdictKind::Withdrawn, Decider::Agent, "")))
+        }
+        other => panic!("{other}"),
+    });
+    let (mut pty, mut child) = at_terminal(&fake, &["run", "true"]);
+    let shown = terminal_shows(&mut pty, "abc waits for the operator (digest ").await;
+    assert!(shown.contains("⟨U+001B⟩[2Jx"), "{shown}");
+    pty.write_all(b"\x03").await.unwrap();
+    terminal_shows(&mut pty, "brig: abc withdrawn by the agent").await;
+    let status = tokio::time::timeout(BOUND, child.wait()).await.unwrap().unwrap();
+    assert_eq!(status.code(), Some(112));
+}
+
+#[tokio::test]
+async fn a_console_that_cannot_start_a_supervisor_says_what_the_log_says() {
+    let nobody = Fake::nobody();
+    let (mut pty, mut child) = at_terminal_with(&nobody, &[], &[("BRIG_LOG", "a=b=c")]);
+    let shown = terminal_shows(&mut pty, "shows the same in the foreground").await;
+    assert!(
+        shown.contains("the supervisor could not start (exit status: 1); it said: brig: error: BRIG_LOG"),
+        "{shown}"
+    );
+    assert_eq!(tokio::time::timeout(BOUND, child.wait()).await.unwrap().unwrap().code(), Some(1));
+
+    std::fs::create_dir_all(nobody.dir.path().join("c")).unwrap();
+    std::fs::write(nobody.dir.path().join("c/brig.toml"), "\nthme = \"dark\"\n").unwrap();
+    let (mut pty, _child) = at_terminal(&nobody, &[]);
+    let shown = terminal_shows(&mut pty, "help: known here").await;
+    assert!(shown.contains("c/brig.toml:2:1: `thme` is no key, did you mean `theme`?"), "{shown}");
+}
