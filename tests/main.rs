@@ -9,8 +9,10 @@
 
 mod cli;
 mod docker_engine;
+mod supervisor;
 mod support {
     pub mod docker;
     pub mod fake;
     pub mod fake_daemon;
+    pub mod world;
 }
