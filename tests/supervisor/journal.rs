@@ -140,13 +140,14 @@ async fn a_kill_does_not_wait_for_the_journal() {
     world.engine.open("go");
     // Agents go on proposing, more than the way to the journal has room for.
     let ada = world.agent("ada");
-    let proposals: Vec<_> = (0..400)
+    let asked = json!({"steps": [{"argv": ["cat"]}], "stdin": "x".repeat(20_000)});
+    let proposals: Vec<_> = (0..600)
         .map(|_| {
-            let ada = ada.clone();
-            tokio::spawn(async move { ada.post::<ProposalDetail>("/v1/proposals", &draft("ls")).await })
+            let (ada, asked) = (ada.clone(), asked.clone());
+            tokio::spawn(async move { ada.post::<ProposalDetail>("/v1/proposals", &asked).await })
         })
         .collect();
-    pass(Duration::from_millis(100)).await;
+    pass(Duration::from_secs(2)).await;
     world.kill(&row).await.unwrap();
     until("the kill", async || (!world.engine.killed().is_empty()).then_some(())).await;
     assert!(proposals.iter().all(|proposal| !proposal.is_finished()), "the journal was not held up");
