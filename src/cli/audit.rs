@@ -12,7 +12,6 @@ use serde_json::json;
 use super::context::Context;
 use super::exit::{Exit, Stop};
 use super::output;
-use crate::config::units::size_text;
 use crate::journal::{Reader, Verified};
 
 /// Arguments of `brig audit`.
