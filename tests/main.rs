@@ -9,7 +9,9 @@
 
 mod cli;
 mod docker_engine;
+mod end_to_end;
 mod support {
+    pub mod brig;
     pub mod docker;
     pub mod fake;
     pub mod fake_daemon;

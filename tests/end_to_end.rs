@@ -1,0 +1,4 @@
+//! The real binary on a real daemon, as its users meet it. These tests fail where there is no daemon.
+
+mod deciding;
+mod running;
