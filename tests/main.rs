@@ -10,9 +10,12 @@
 mod cli;
 mod docker_engine;
 mod end_to_end;
+mod terminal;
 mod support {
     pub mod brig;
     pub mod docker;
     pub mod fake;
     pub mod fake_daemon;
+    pub mod proxy;
+    pub mod screen;
 }

@@ -77,7 +77,9 @@ async fn a_run_gets_its_input_variables_and_directory() {
 
 #[tokio::test]
 async fn limits_end_a_run_and_are_told_apart() {
-    let brig = Brig::ready_with(&[("mem_limit = \"128m\"", "mem_limit = \"32m\""), ("size = \"64m\"", "size = \"16m\"")]).await;
+    let brig =
+        Brig::ready_with(&[("mem_limit = \"128m\"", "mem_limit = \"32m\""), ("size = \"64m\"", "size = \"16m\"")])
+            .await;
     let said = brig.run(&["--timeout", "500ms", "--", "sh", "-c", "echo begun; sleep 600"]).await;
     assert_eq!((said.code, said.text()), (115, "begun\n"), "{said:?}");
     assert!(said.err.contains("deadline"), "{said:?}");

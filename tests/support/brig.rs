@@ -8,6 +8,7 @@ use std::process::Stdio;
 use std::time::{Duration, Instant};
 
 use bollard::query_parameters::{RemoveContainerOptionsBuilder, RemoveVolumeOptionsBuilder};
+use brig::api::client::Client;
 use rustix::process::{Pid, Signal, kill_process};
 use serde_json::Value;
 use tempfile::TempDir;
@@ -88,10 +89,6 @@ impl Brig {
 
     pub fn write_profile(&self, name: &str, text: &str) {
         std::fs::write(self.path(&format!("c/profiles/{name}.toml")), text).unwrap();
-    }
-
-    pub fn remove_profile(&self, name: &str) {
-        std::fs::remove_file(self.path(&format!("c/profiles/{name}.toml"))).unwrap();
     }
 
     /// Sets a variable for everything that is started from now on.
@@ -226,6 +223,12 @@ impl Brig {
         pool
     }
 
+    /// A client of the operator's socket, with its token.
+    pub fn operator(&self) -> Client {
+        let token = std::fs::read_to_string(self.path("r/operator.token")).unwrap();
+        Client::new(&self.path("r/operator.sock"), Some(token))
+    }
+
     /// The engine's names of this installation's containers, whatever their state.
     pub async fn containers(&self) -> Vec<String> {
         containers(&daemon(), &self.install().expect("an installation")).await
@@ -245,6 +248,17 @@ impl Brig {
         is_ours.then(|| Pid::from_raw(pid)).flatten()
     }
 
+    /// All there is to know about a test that failed.
+    fn tell_all(&self) {
+        for args in [["queue", "--all"].as_slice(), &["ps"], &["pools"]] {
+            let mut command = std::process::Command::new(binary());
+            let out = command.arg("--json").args(args).env_clear().envs(self.env()).output();
+            let out = out.map(|out| String::from_utf8_lossy(&out.stdout).into_owned()).unwrap_or_default();
+            eprintln!("{args:?}: {}", out.trim());
+        }
+        eprintln!("the supervisor said:\n{}", self.log());
+    }
+
     fn end_supervisor(&mut self) {
         let bound = Instant::now() + Duration::from_secs(20);
         while let Some(pid) = self.supervisor() {
@@ -262,7 +276,7 @@ impl Brig {
 impl Drop for Brig {
     fn drop(&mut self) {
         if std::thread::panicking() {
-            eprintln!("the supervisor said:\n{}", self.log());
+            self.tell_all();
         }
         self.end_supervisor();
         let Some(install) = self.install() else { return };
