@@ -86,15 +86,18 @@ struct Conversation {
 
 impl Conversation {
     async fn lead(self, draft: Box<Draft>, begin: oneshot::Sender<Result<(), Problem>>) {
-        let followed = match self.ask(draft, begin).await {
-            Ok(Some(id)) => follow::proposal(&self.services, &id, 0, true, &self.lines).await,
+        let asked = self.ask(draft, begin).await;
+        // Under a key that was used before it is an earlier proposal, with a name of its own.
+        let id = asked.as_ref().ok().and_then(Option::as_ref).unwrap_or(&self.id).clone();
+        let followed = match asked {
+            Ok(Some(_)) => follow::proposal(&self.services, &id, 0, true, &self.lines).await,
             Ok(None) => Ok(()),
             Err(left) => Err(left),
         };
         if let (Err(Left), true) = (followed, self.withdraw) {
-            let request = Request::Withdraw { id: self.id.clone(), agent: self.agent.clone() };
+            let request = Request::Withdraw { id: id.clone(), agent: self.agent.clone() };
             if let Err(problem) = self.services.mailbox.request(request).await {
-                tracing::debug!("{} could not be withdrawn: {problem}", self.id);
+                tracing::debug!("{id} could not be withdrawn: {problem}");
             }
         }
     }

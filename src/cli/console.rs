@@ -72,7 +72,11 @@ pub async fn ensure_supervisor(context: &Context) -> Result<(), Problem> {
     loop {
         match answers(context).await {
             Err(problem) if problem.code == Code::NoSupervisor => {}
-            other => return other,
+            other => {
+                // Should it end before this process does, somebody has to take note of it.
+                std::thread::spawn(move || child.wait());
+                return other;
+            }
         }
         if ended.is_none() {
             ended = child.try_wait().map_err(|error| failed(&error))?;

@@ -53,7 +53,7 @@ fn act(state: &mut State, action: Action, out: &mut Vec<Command>) {
         Action::Right => sideways(state, true),
         Action::NextPane => turn(state, 1),
         Action::PreviousPane => turn(state, Pane::ALL.len() - 1),
-        Action::Focus(pane) => state.focus = pane,
+        Action::Focus(pane) => focus(state, pane),
         Action::NextQuestion => next_question(state),
         Action::Open => open(state, out),
         Action::Approve => approve(state, out),
@@ -119,7 +119,21 @@ fn sideways(state: &mut State, right: bool) {
 
 fn turn(state: &mut State, by: usize) {
     let at = Pane::ALL.iter().position(|pane| *pane == state.focus).unwrap_or(0);
-    state.focus = Pane::ALL[(at + by) % Pane::ALL.len()];
+    focus(state, Pane::ALL[(at + by) % Pane::ALL.len()]);
+}
+
+/// Turns to a pane. Who turns to a list whose selected item has gone meanwhile wants to select one there.
+fn focus(state: &mut State, pane: Pane) {
+    state.focus = pane;
+    let nothing_selected = match pane {
+        Pane::Queue => state.queue_list.cursor.is_none(),
+        Pane::Sandboxes => state.sandbox_list.cursor.is_none(),
+        Pane::Pools => state.pool_list.cursor.is_none(),
+        Pane::Output => false,
+    };
+    if nothing_selected {
+        step(state, 0);
+    }
 }
 
 fn next_question(state: &mut State) {
@@ -173,7 +187,8 @@ fn to_decide(state: &State) -> Result<&ProposalRow, String> {
     }
     let row = selected(state).ok_or("no question is selected")?;
     if row.status != Status::Waiting {
-        return Err(format!("{} does not wait: it is {}", row.id, row.status.text()));
+        let others = if state.waiting() > 0 { "; n goes to the next question" } else { "" };
+        return Err(format!("{} does not wait: it is {}{others}", row.id, row.status.text()));
     }
     if state.pending.contains_key(&row.id) {
         return Err(format!("the verdict on {} is on its way", row.id));
@@ -213,6 +228,8 @@ fn approve(state: &mut State, out: &mut Vec<Command>) {
         None => row.digest,
     };
     state.review = None;
+    // Whoever lets something run wants to see what becomes of it.
+    state.queue_list.hold();
     state.pending.insert(row.id.clone(), Choice::Approved);
     let request = VerdictRequest { digest: digest.hex(), verdict: Choice::Approved, reason: String::new() };
     out.push(Command::Verdict(row.id, request));

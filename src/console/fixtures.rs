@@ -9,7 +9,7 @@ use brig_core::id::{ProposalId, SandboxId};
 use brig_core::problem::{Code, Problem};
 use brig_core::profile::{Cage, Hash, ImageSource, Network};
 use brig_core::proposal::{
-    Agent, Decider, Effect, EndKind, OutputSummary, Ruling, RunEnd, RunUsage, Status, Verdict, VerdictKind,
+    Agent, Decider, EndKind, Judgement, OutputSummary, Ruling, RunEnd, RunUsage, Status, Verdict, VerdictKind,
 };
 use brig_core::time::{Mono, Now, Wall};
 use crossterm::event::{KeyCode, KeyEvent, KeyModifiers};
@@ -46,7 +46,7 @@ pub fn proposal(id: &str, agent: &str, command: &str, reason: &str) -> ProposalR
         reason: reason.into(),
         agent: Agent { name: agent.into(), uid: 1001, pid: Some(4711), is_operator_user: false },
         ruling: Ruling {
-            effect: Effect::Ask,
+            effect: Judgement::Ask,
             rule: "profile shell".into(),
             why: "the profile's approval.mode is ask".into(),
         },

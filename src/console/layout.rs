@@ -143,10 +143,14 @@ impl QueueColumns {
         let mut columns = Columns::new(width, 3);
         let age = columns.take(4);
         let left = columns.take(9);
-        let agent = columns.take(if width >= 110 { 12 } else { 8 });
+        let agent = columns.take(match width {
+            0..96 => 8,
+            96..106 => 9,
+            _ => 12,
+        });
         let profile = columns.take(match width {
             0..66 => 0,
-            66..110 => 7,
+            66..106 => 7,
             _ => 10,
         });
         let reason_width = if width >= 96 { columns.left() * 2 / 5 } else { 0 };

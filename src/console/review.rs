@@ -17,6 +17,8 @@ use crate::api::wire::ProposalDetail;
 
 /// Columns before the text of a section.
 const INDENT: usize = 3;
+/// Columns of prose, however wide the screen is: longer lines are hard to read.
+const PROSE: usize = 100;
 /// Rows of the review that are not its text: header, footer, and its frame.
 const AROUND: u16 = 4;
 
@@ -211,7 +213,7 @@ fn claims(detail: &ProposalDetail, out: &mut Writer) {
         out.words(Kind::Note, "It gave no reason.");
     }
     for line in visible::lines(detail.full_reason.as_bytes()) {
-        for part in wrap_words(&line, out.width.saturating_sub(2)) {
+        for part in wrap_words(&line, out.width.saturating_sub(2).min(PROSE)) {
             out.push(Kind::Claim, part);
         }
     }
@@ -252,7 +254,18 @@ fn facts(detail: &ProposalDetail, out: &mut Writer) {
 /// The cage as a sentence.
 fn reach(detail: &ProposalDetail) -> String {
     let Cage {
-        image, user, memory, milli_cpus, pids, network, runtime, scratch_size, scratch_exec, working_dir, ..
+        userland_fallback,
+        image,
+        user,
+        memory,
+        milli_cpus,
+        pids,
+        network,
+        runtime,
+        scratch_size,
+        scratch_exec,
+        working_dir,
+        ..
     } = &detail.cage;
     let network = match network {
         Network::None => "without network",
@@ -260,11 +273,14 @@ fn reach(detail: &ProposalDetail) -> String {
     let exec = if *scratch_exec { "" } else { ", where nothing can be executed" };
     let cpu = match milli_cpus {
         0 => "no CPU quota".to_owned(),
-        milli => format!("{}.{} CPU", milli / 1000, milli % 1000 / 100),
+        milli if milli.is_multiple_of(1000) => format!("{} CPU", milli / 1000),
+        milli => format!("{}.{:02} CPU", milli / 1000, milli % 1000 / 10),
     };
     let runtime = runtime.as_deref().map(|name| format!(" under {}", shown(name))).unwrap_or_default();
+    let or_else =
+        if *userland_fallback { " (or, where that cannot be had, of this machine's own programs)" } else { "" };
     format!(
-        "Profile {}: a throw-away sandbox of {}{runtime}, as user {}, {network}; it can write {} in {} and in /tmp{exec}, \
+        "Profile {}: a throw-away sandbox of {}{or_else}{runtime}, as user {}, {network}; it can write {} in {} and in /tmp{exec}, \
          and has {} of memory, {cpu}, {pids} processes, {} of time and {} of output. Nothing of this machine is mounted. \
          Image {}.",
         shown(&detail.row.profile),
@@ -300,7 +316,7 @@ impl Writer {
     }
 
     fn words(&mut self, kind: Kind, text: &str) {
-        for part in wrap_words(text, self.width) {
+        for part in wrap_words(text, self.width.min(PROSE)) {
             self.push(kind, part);
         }
     }

@@ -165,11 +165,13 @@ pub struct List<I> {
     /// The cursor's line on the screen.
     line: usize,
     started: bool,
+    /// The user has put the cursor where it is.
+    placed: bool,
 }
 
 impl<I> Default for List<I> {
     fn default() -> Self {
-        Self { cursor: None, top: 0, line: 0, started: false }
+        Self { cursor: None, top: 0, line: 0, started: false, placed: false }
     }
 }
 
@@ -211,10 +213,16 @@ impl<I: Clone + PartialEq> List<I> {
         self.go_to(items, height, from, id);
     }
 
+    /// The user has something to do with the item under the cursor: it stays where it is.
+    pub const fn hold(&mut self) {
+        self.placed = true;
+    }
+
     /// Puts the cursor on the item at `index`, or the last one.
     pub fn go_to<T>(&mut self, items: &[T], height: usize, index: usize, id: impl Fn(&T) -> &I) {
         let index = index.min(items.len().saturating_sub(1));
         self.cursor = items.get(index).map(&id).cloned();
+        self.placed = true;
         if index < self.top {
             self.top = index;
         } else if index >= self.top + height {
@@ -356,26 +364,29 @@ impl State {
     /// Puts the lists in their order: questions first, the oldest of them first; then what goes on; then what is over,
     /// the latest first, so that what has just ended is next to what is going on.
     pub fn sort(&mut self) {
-        self.proposals.sort_by_key(|row| match row.status {
-            Status::Waiting => (0, row.received_at.0, row.id.clone()),
-            Status::Arriving | Status::Approved | Status::Running => (1, row.received_at.0, row.id.clone()),
-            _ => (2, -ended_at(row).0, row.id.clone()),
-        });
-        self.sandboxes.sort_by_key(|row| {
+        let order = |row: &ProposalRow| match row.status {
+            Status::Waiting => (0, row.received_at.0),
+            Status::Arriving | Status::Approved | Status::Running => (1, row.received_at.0),
+            _ => (2, -ended_at(row).0),
+        };
+        self.proposals.sort_by(|a, b| order(a).cmp(&order(b)).then_with(|| a.id.cmp(&b.id)));
+        let order = |row: &SandboxRow| {
             let rank = match row.state {
                 SandboxState::Running | SandboxState::Leased => 0,
                 SandboxState::Ending => 1,
                 SandboxState::Creating => 2,
                 SandboxState::Warm => 3,
             };
-            (rank, row.since.0, row.id.clone())
-        });
+            (rank, row.since.0)
+        };
+        self.sandboxes.sort_by(|a, b| order(a).cmp(&order(b)).then_with(|| a.id.cmp(&b.id)));
         self.pools.sort_by(|a, b| a.profile.cmp(&b.profile));
     }
 
     /// Brings the screen's side back in order after anything has changed.
     pub fn settle(&mut self) {
         let [queue, sandboxes, pools] = [Pane::Queue, Pane::Sandboxes, Pane::Pools].map(|pane| self.height_of(pane));
+        self.offer_question();
         self.queue_list.settle(&self.proposals, queue, |row| &row.id);
         self.sandbox_list.settle(&self.sandboxes, sandboxes, |row| &row.id);
         self.pool_list.settle(&self.pools, pools, |row| &row.profile);
@@ -387,6 +398,20 @@ impl State {
         let size = self.size;
         if let Some(review) = &mut self.review {
             review.settle(size, self.now.mono, self.dialog.is_some());
+        }
+    }
+
+    /// Puts a cursor that rests on something that is over, where no user has put it, on the first question that comes.
+    fn offer_question(&mut self) {
+        let list = &self.queue_list;
+        if list.placed || self.review.is_some() || self.dialog.is_some() {
+            return;
+        }
+        // What has vanished may have been about to get a key: nothing takes its place by itself.
+        let rests = list.cursor.as_ref().is_some_and(|id| self.proposal(id).is_some_and(|row| row.status.is_final()));
+        let question = self.proposals.iter().find(|row| row.status == Status::Waiting);
+        if rests && let Some(question) = question {
+            self.queue_list.cursor = Some(question.id.clone());
         }
     }
 

@@ -39,7 +39,7 @@ impl Guard {
         TAKEN.store(true, Ordering::SeqCst);
         Self::set_up()
             .inspect_err(|_| give_back())
-            .map_err(|error| Problem::new(Code::LocalIo, format!("the terminal cannot be used: {error}")).into())
+            .map_err(|error| Problem::new(Code::LocalIo, format!("it cannot be set up: {error}")).into())
     }
 
     fn set_up() -> io::Result<Self> {

@@ -4,3 +4,4 @@ mod decide;
 mod move_about;
 mod pictures;
 mod screen;
+mod terminal;

@@ -9,6 +9,13 @@ pub fn shown(text: &str) -> String {
     visible::line(text.as_bytes())
 }
 
+/// Untrusted text for a column of `columns`: reads no more of it than can be seen there, however long it is.
+#[must_use]
+pub fn shown_in(text: &str, columns: u16) -> String {
+    let end = text.char_indices().nth(usize::from(columns) + 1).map_or(text.len(), |(at, _)| at);
+    shown(&text[..end])
+}
+
 /// As much of `text` as fits into `width` columns, with `…` as the last of them when something is left out, and
 /// whether something was. Reads no more of the text than it needs.
 #[must_use]

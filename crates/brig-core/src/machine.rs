@@ -25,17 +25,22 @@ use crate::profile::{Hash, Profile};
 use crate::time::{Mono, Now, Wall};
 
 mod event;
+mod images;
 mod pools;
+mod profiles;
 mod proposals;
+mod recording;
 mod restore;
 mod runs;
+mod sandbox;
 #[cfg(test)]
 mod tests;
 
 pub use event::{Answer, Choice, Effect, Event, Target, Ticket};
-pub use pools::{ImageState, Pool, PoolState, Sandbox, SandboxState};
+pub use pools::{ImageState, Pool, PoolState};
 pub use proposals::{Phase, Proposal};
 pub use restore::RememberedKey;
+pub use sandbox::{Sandbox, SandboxState};
 
 use event::Batch;
 
@@ -109,11 +114,15 @@ pub struct State {
     finished: VecDeque<ProposalId>,
     keys: HashMap<(String, String), (Hash, ProposalId)>,
     keys_by_age: VecDeque<(String, String)>,
+    /// What has come and is not durable yet, and who else waits for that under the same key.
+    pending: HashMap<ProposalId, Vec<Ticket>>,
     sandboxes: BTreeMap<SandboxId, Sandbox>,
     by_engine_id: HashMap<String, SandboxId>,
     pools: BTreeMap<String, Pool>,
     engine: EngineState,
     journal_problem: Option<(Problem, Wall)>,
+    /// A try of the journal is due, or is being recorded.
+    journal_retry: bool,
     batches: HashMap<u64, Batch>,
     next_batch: u64,
     next_sandbox: u64,
@@ -138,11 +147,13 @@ impl State {
             finished: VecDeque::new(),
             keys: HashMap::new(),
             keys_by_age: VecDeque::new(),
+            pending: HashMap::new(),
             sandboxes: BTreeMap::new(),
             by_engine_id: HashMap::new(),
             pools: BTreeMap::new(),
             engine: EngineState::Unknown,
             journal_problem: None,
+            journal_retry: false,
             batches: HashMap::new(),
             next_batch: 0,
             next_sandbox: 0,
@@ -285,7 +296,7 @@ impl State {
             self.refuse_arrivals(&name, &Problem::new(Code::ShuttingDown, "the supervisor is ending"));
         }
         self.stop_runs(now);
-        self.discard_unused();
+        self.discard_unused(now);
     }
 
     /// Looks at everything whose time has come.

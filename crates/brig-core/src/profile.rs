@@ -177,7 +177,7 @@ impl Hash {
     #[must_use]
     pub fn parse(text: &str) -> Option<Self> {
         let mut bytes = [0; 32];
-        if text.len() != 64 || !text.is_ascii() {
+        if text.len() != 64 || !text.bytes().all(|byte| byte.is_ascii_hexdigit()) {
             return None;
         }
         for (at, byte) in bytes.iter_mut().enumerate() {
@@ -254,5 +254,61 @@ impl SandboxSpec {
         out.text(&self.profile).nested(|out| self.cage.encode(out));
         out.text(&self.image.id).text(&self.engine_fingerprint);
         out.hash()
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::fixtures;
+
+    #[test]
+    fn a_hash_is_read_as_it_is_written_and_in_no_other_way() {
+        let hash = Hash::of(b"x");
+        assert_eq!(Hash::parse(&hash.hex()), Some(hash));
+        for wrong in ["", "00", &"g".repeat(64), &"+1".repeat(32), &"ä".repeat(32), &"0".repeat(65)] {
+            assert_eq!(Hash::parse(wrong), None, "{wrong}");
+        }
+    }
+
+    #[test]
+    fn an_approval_rests_on_everything_but_the_description_and_the_pool() {
+        let base = fixtures::profile();
+        let with = |change: fn(&mut Profile)| {
+            let mut profile = base.clone();
+            change(&mut profile);
+            profile.content_hash()
+        };
+        let same: [fn(&mut Profile); 2] = [|it| it.description.push('x'), |it| it.pool.target = 0];
+        assert!(same.into_iter().all(|change| with(change) == base.content_hash()));
+        let other: [fn(&mut Profile); 7] = [
+            |it| it.name.push('x'),
+            |it| it.timeout_ms += 1,
+            |it| it.output_limit += 1,
+            |it| it.approval.mode = ApprovalMode::Auto,
+            |it| it.approval.expires_ms += 1,
+            |it| it.cage.userland_fallback = !it.cage.userland_fallback,
+            |it| it.cage.runtime = Some("runsc".into()),
+        ];
+        assert!(other.into_iter().all(|change| with(change) != base.content_hash()));
+    }
+
+    #[test]
+    fn a_sandbox_of_another_image_engine_or_profile_has_another_configuration() {
+        let base = fixtures::spec(&fixtures::profile());
+        let changes: [fn(&mut SandboxSpec); 4] = [
+            |it| it.profile.push('x'),
+            |it| it.image.id.push('0'),
+            |it| it.engine_fingerprint.push('x'),
+            |it| it.cage.ulimits.clear(),
+        ];
+        for change in changes {
+            let mut spec = base.clone();
+            change(&mut spec);
+            assert_ne!(spec.config_hash(), base.config_hash());
+        }
+        let mut pulled = base.clone();
+        pulled.image.source = ImageSource::Pulled;
+        assert_eq!(pulled.config_hash(), base.config_hash(), "how an image came here changes nothing about it");
     }
 }

@@ -88,6 +88,14 @@ pub struct Ruling {
     pub why: String,
 }
 
+impl Ruling {
+    /// What is said of a proposal that was sent back: a person decides, whatever was ruled before.
+    #[must_use]
+    pub fn returned(why: &str) -> Self {
+        Self { effect: Judgement::Ask, rule: "returned".into(), why: why.to_owned() }
+    }
+}
+
 /// What a policy can say.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(rename_all = "lowercase")]

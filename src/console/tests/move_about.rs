@@ -106,6 +106,16 @@ fn tab_and_numbers_turn_to_panes() {
 }
 
 #[test]
+fn turning_to_a_list_selects_something_there_if_nothing_is() {
+    let mut harness = Harness::with_story((100, 30));
+    let first = story().sandboxes.remove(0);
+    harness.update(Update::SandboxGone { id: first.id });
+    assert!(harness.state.sandbox_list.cursor.is_none(), "what vanished gives its cursor to no other by itself");
+    harness.key('2');
+    assert_eq!(harness.state.sandbox_list.cursor.as_ref().map(|id| id.0.as_str()), Some("k3f9-18"));
+}
+
+#[test]
 fn the_last_pane_shows_what_was_selected_last() {
     let mut harness = Harness::with_story((100, 30));
     harness.key('2');
@@ -161,4 +171,28 @@ fn help_opens_scrolls_and_closes() {
     assert!(harness.text().contains("kill what runs, end the supervisor"));
     harness.key('q');
     assert!(harness.state.dialog.is_none());
+}
+
+#[test]
+fn a_cursor_that_nobody_has_put_anywhere_goes_to_the_first_question() {
+    let over = || {
+        let mut row = question(1, 100);
+        row.status = brig_core::proposal::Status::Rejected;
+        row
+    };
+    let mut snapshot = story();
+    snapshot.proposals = vec![over()];
+    let mut harness = Harness::new((100, 30));
+    harness.update(Update::Snapshot(snapshot.clone()));
+    assert_eq!(harness.cursor(), "q0000001");
+    harness.update(Update::Proposal(question(2, 1)));
+    assert_eq!(harness.cursor(), "q0000002", "it rested on what is over");
+    harness.update(Update::Proposal(question(3, 50)));
+    assert_eq!(harness.cursor(), "q0000002", "an older question does not take it from one that waits");
+
+    let mut placed = Harness::new((100, 30));
+    placed.update(Update::Snapshot(snapshot));
+    placed.key('j');
+    placed.update(Update::Proposal(question(2, 1)));
+    assert_eq!(placed.cursor(), "q0000001", "its user has put it there");
 }

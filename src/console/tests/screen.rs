@@ -210,6 +210,8 @@ fn troubles_are_said_with_their_age() {
     pool.image_source = Some(ImageSource::Userland);
     harness.update(Update::Pool(pool));
     assert!(harness.text().contains("userland image made from this machine"));
+    harness.send(Msg::Resize(80, 24));
+    assert!(harness.text().contains("userland image "));
 }
 
 #[test]

@@ -42,7 +42,10 @@ pub fn draw(state: &State, layout: &Layout, painter: &mut Painter<'_>) {
         parts.push(("   reaching the supervisor".into(), theme.dim));
     }
     if state.pools.iter().any(|pool| pool.image_source == Some(ImageSource::Userland)) {
-        parts.push(("   userland image made from this machine".into(), theme.info));
+        let long = "   userland image made from this machine";
+        let used: usize = 1 + parts.iter().map(|(text, _)| width(text)).sum::<usize>();
+        let fits = used + width(long) <= usize::from(room);
+        parts.push((if fits { long } else { "   userland image" }.into(), theme.info));
     }
     // A part that does not fit as a whole is left out: half a host name is worth nothing.
     let mut used = 1;

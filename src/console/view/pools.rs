@@ -7,7 +7,7 @@ use super::{Painter, beyond, headings, on_screen, words};
 use crate::api::wire::{PoolRow, PoolState};
 use crate::console::layout::{self, Column};
 use crate::console::state::{Pane, State};
-use crate::console::text::shown;
+use crate::console::text::shown_in;
 
 /// Columns of the gauge.
 const GAUGE: u16 = 5;
@@ -73,7 +73,7 @@ fn draw_row(pool: &PoolRow, columns: &Columns, row: Rect, painter: &mut Painter<
     let theme = painter.theme;
     let style = words::pool(pool.state, theme);
     let plain = if matches!(pool.state, PoolState::Idle | PoolState::Draining) { theme.dim } else { Style::new() };
-    painter.cell(row, columns.profile, &shown(&pool.profile), plain);
+    painter.cell(row, columns.profile, &shown_in(&pool.profile, columns.profile.width), plain);
     let unwell = matches!(pool.state, PoolState::Away | PoolState::Failing | PoolState::Image);
     if columns.state.width == 0 && unwell {
         // No room for the state's own column, and the word says more than an empty gauge.
@@ -101,8 +101,8 @@ fn draw_row(pool: &PoolRow, columns: &Columns, row: Rect, painter: &mut Painter<
         painter.number(row, column, &number.to_string(), style);
     }
     let note = match (&pool.progress, &pool.last_error, pool.state) {
-        (Some(progress), ..) => shown(progress),
-        (None, Some(error), PoolState::Failing) => shown(&error.message),
+        (Some(progress), ..) => shown_in(progress, columns.note.width),
+        (None, Some(error), PoolState::Failing) => shown_in(&error.message, columns.note.width),
         _ => String::new(),
     };
     painter.cell(row, columns.note, &note, theme.dim);

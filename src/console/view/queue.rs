@@ -8,7 +8,7 @@ use super::{Painter, beyond, headings, joined, on_screen, words};
 use crate::api::wire::{Choice, ProposalRow};
 use crate::console::layout::{self, QueueColumns};
 use crate::console::state::{Pane, State};
-use crate::console::text::{cut, shown};
+use crate::console::text::{cut, shown_in};
 
 pub fn draw(state: &State, area: Rect, painter: &mut Painter<'_>) {
     let columns = QueueColumns::new(layout::inner(area).width);
@@ -68,10 +68,20 @@ fn draw_row(state: &State, proposal: &ProposalRow, columns: &QueueColumns, row: 
         _ => base,
     };
     painter.cell(row, columns.left, &words::left_or_end(proposal, state.now), left_style);
-    painter.cell(row, columns.agent, &shown(&proposal.agent.name), if over { base } else { theme.agent });
-    painter.cell(row, columns.profile, &shown(&proposal.profile), base);
+    painter.cell(
+        row,
+        columns.agent,
+        &shown_in(&proposal.agent.name, columns.agent.width),
+        if over { base } else { theme.agent },
+    );
+    painter.cell(row, columns.profile, &shown_in(&proposal.profile, columns.profile.width), base);
     draw_command(proposal, columns, row, base, painter);
-    painter.cell(row, columns.reason, &shown(&proposal.reason), if over { base } else { theme.agent });
+    painter.cell(
+        row,
+        columns.reason,
+        &shown_in(&proposal.reason, columns.reason.width),
+        if over { base } else { theme.agent },
+    );
 }
 
 /// The command; where there is more to it than a line can show, that is said, in the same place for whatever reason.

@@ -7,7 +7,7 @@ use super::{Painter, beyond, headings, joined, on_screen, words};
 use crate::api::wire::{SandboxRow, SandboxState, UsageRow};
 use crate::console::layout::{self, Column};
 use crate::console::state::{Pane, State};
-use crate::console::text::{bytes, left, shown};
+use crate::console::text::{bytes, left, shown_in};
 
 struct Columns {
     state: Column,
@@ -95,7 +95,7 @@ fn draw_row(state: &State, sandbox: &SandboxRow, columns: &Columns, row: Rect, p
         _ => sandbox.state.text(),
     };
     painter.cell(row, columns.state, word, base);
-    painter.cell(row, columns.profile, &shown(&sandbox.profile), base);
+    painter.cell(row, columns.profile, &shown_in(&sandbox.profile, columns.profile.width), base);
     if let Some(usage) = &sandbox.usage {
         draw_usage(usage, base, columns, row, painter);
     }
@@ -104,7 +104,7 @@ fn draw_row(state: &State, sandbox: &SandboxRow, columns: &Columns, row: Rect, p
         let style = if ms < 10_000 { theme.warn } else { base };
         painter.number(row, columns.left, &left(ms), style);
     }
-    painter.cell(row, columns.id, &shown(&sandbox.id.0), theme.dim);
+    painter.cell(row, columns.id, &shown_in(&sandbox.id.0, columns.id.width), theme.dim);
     painter.cell(row, columns.command, sandbox.command.as_deref().unwrap_or(""), base);
 }
 

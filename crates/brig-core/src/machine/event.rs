@@ -242,7 +242,13 @@ pub(super) enum Batch {
     Proposal {
         id: ProposalId,
         ticket: Ticket,
+        /// Forgotten again should it not become durable.
+        key: Option<(String, String)>,
         verdict: Option<Verdict>,
+    },
+    /// That a proposal was sent back to ask.
+    Returned {
+        id: ProposalId,
     },
     Verdict {
         id: ProposalId,
@@ -253,5 +259,7 @@ pub(super) enum Batch {
         id: ProposalId,
         end: RunEnd,
     },
+    /// A try of a journal that failed.
+    Gap,
     Other,
 }

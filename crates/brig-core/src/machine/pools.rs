@@ -5,13 +5,14 @@ use std::sync::Arc;
 
 use super::event::Batch;
 use super::proposals::Run;
+use super::sandbox::{Sandbox, SandboxState};
 use super::{Effect, EngineState, Phase, State, Ticket, Timer};
 use crate::id::{ProposalId, SandboxId};
 use crate::journal::Entry;
 use crate::pool::{Backoff, Counts, to_make};
 use crate::problem::{Code, Problem};
 use crate::profile::{Hash, Profile, ResolvedImage, SandboxSpec};
-use crate::proposal::{Agent, Decider, Draft, EndKind, RunReport, VerdictKind};
+use crate::proposal::{Agent, Draft, EndKind};
 use crate::time::{Mono, Now, Wall};
 use serde::{Deserialize, Serialize};
 
@@ -19,63 +20,6 @@ use serde::{Deserialize, Serialize};
 const REFILL_PAUSE_MS: u64 = 50;
 /// Failures in a row, with an engine that answers, after which those who wait are told.
 const GIVE_UP_AFTER: u32 = 3;
-
-/// One sandbox.
-#[derive(Clone, Debug)]
-pub struct Sandbox {
-    /// The profile's name.
-    pub profile: String,
-    /// The engine's name for it, empty until it has one.
-    pub engine_id: String,
-    /// Where it stands.
-    pub state: SandboxState,
-    /// What runs in it.
-    pub proposal: Option<ProposalId>,
-    /// Since when it is in this state.
-    pub since: Now,
-    /// Who asked for it to be killed.
-    pub killed_by: Option<String>,
-    pub(super) config_hash: Hash,
-    pub(super) output_full: bool,
-    pub(super) past_deadline: bool,
-    pub(super) out_of_memory: bool,
-    /// The engine has said that it ended.
-    pub(super) died: bool,
-    /// A report without a word of init's, held back until the engine had its chance to say why.
-    pub(super) last_report: Option<RunReport>,
-    /// It was gone while its report was held back.
-    pub(super) gone: bool,
-}
-
-/// The states of a sandbox.
-#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash, Serialize, Deserialize)]
-#[serde(rename_all = "lowercase")]
-pub enum SandboxState {
-    /// Being made.
-    Creating,
-    /// Armed and unused.
-    Warm,
-    /// Granted to a run whose request has not been written yet.
-    Leased,
-    /// Its run is going on.
-    Running,
-    /// Its run has ended, or it is being thrown away.
-    Ending,
-}
-
-impl SandboxState {
-    /// The word.
-    #[must_use]
-    pub const fn text(self) -> &'static str {
-        match self {
-            Self::Creating => "creating",
-            Self::Warm => "warm",
-            Self::Leased => "leased",
-            Self::Running => "running",
-            Self::Ending => "ending",
-        }
-    }
-}
 
 /// The warm sandboxes of one profile, and those who wait for one.
 #[derive(Debug)]
@@ -95,15 +39,17 @@ pub struct Pool {
     /// What a sandbox is made from now, and its configuration hash.
     pub(super) spec: Option<(Arc<SandboxSpec>, Hash)>,
     pub(super) waiting: VecDeque<ProposalId>,
-    profile_hash: Hash,
-    arrivals: VecDeque<Arrival>,
-    members: BTreeSet<SandboxId>,
-    backoff: Backoff,
+    pub(super) profile_hash: Hash,
+    pub(super) arrivals: VecDeque<Arrival>,
+    pub(super) members: BTreeSet<SandboxId>,
+    pub(super) backoff: Backoff,
+    /// Sandboxes in a row that an engine that answers could not make.
+    refusals: u32,
     /// It is kept warm: it is the default, or has been asked for.
-    active: bool,
+    pub(super) active: bool,
     /// Its profile is gone.
-    removed: bool,
-    last_lease: Option<Mono>,
+    pub(super) removed: bool,
+    pub(super) last_lease: Option<Mono>,
 }
 
 /// What is known of a pool's image.
@@ -114,7 +60,7 @@ pub struct ImageState {
     /// What is being done to have it, for people, while something is.
     pub progress: Option<String>,
     /// The try that is going on, or was the last.
-    request: u64,
+    pub(super) request: u64,
 }
 
 /// The states of a pool.
@@ -164,7 +110,7 @@ pub(super) struct Arrival {
 }
 
 impl Pool {
-    fn new(profile: Arc<Profile>, active: bool) -> Self {
+    pub(super) fn new(profile: Arc<Profile>, active: bool) -> Self {
         Self {
             profile_hash: profile.content_hash(),
             profile,
@@ -178,6 +124,7 @@ impl Pool {
             arrivals: VecDeque::new(),
             members: BTreeSet::new(),
             backoff: Backoff::default(),
+            refusals: 0,
             active,
             removed: false,
             last_lease: None,
@@ -234,228 +181,11 @@ impl State {
         if self.counts(pool).warm < pool.profile.pool.target { PoolState::Filling } else { PoolState::Ready }
     }
 
-    /// Takes in all profiles there are now. What has changed drains, and what waits for it is asked anew.
-    pub(super) fn set_profiles(&mut self, profiles: Vec<Profile>, now: Now) {
-        self.profiles = profiles.into_iter().map(|profile| (profile.name.clone(), Arc::new(profile))).collect();
-        for name in self.pools.keys().cloned().collect::<Vec<_>>() {
-            if !self.profiles.contains_key(&name) {
-                self.remove_profile(&name, now);
-            }
-        }
-        for (name, profile) in self.profiles.clone() {
-            self.changes.pools.insert(name.clone());
-            let active = name == self.config.default_profile;
-            let Some(pool) = self.pools.get_mut(&name) else {
-                self.pools.insert(name, Pool::new(profile, active));
-                continue;
-            };
-            let before = std::mem::replace(&mut pool.profile, Arc::clone(&profile));
-            pool.profile_hash = profile.content_hash();
-            pool.removed = false;
-            pool.backoff.try_now();
-            if before.cage.image != profile.cage.image {
-                pool.image = ImageState { request: pool.image.request, ..ImageState::default() };
-                pool.spec = None;
-            }
-            self.remake_spec(&name, "the profile has changed", now);
-        }
-    }
-
-    fn remove_profile(&mut self, name: &str, now: Now) {
-        let gone = Problem::new(Code::UnknownProfile, format!("profile `{name}` was removed"));
-        self.refuse_arrivals(name, &gone);
-        if let Some(pool) = self.pools.get_mut(name) {
-            pool.removed = true;
-        }
-        self.changes.pools.insert(name.to_owned());
-        for id in self.open_under(name) {
-            match self.proposals.get(&id).map(|proposal| proposal.phase) {
-                Some(Phase::Waiting) => {
-                    let by = Decider::Rule { name: "profile-removed".into() };
-                    self.give_verdict(&id, VerdictKind::Rejected, by, gone.message.clone(), None, now);
-                }
-                Some(Phase::Granted { .. }) => self.end_without_run(&id, EndKind::Lost, &gone.message, None, now),
-                _ => {}
-            }
-        }
-    }
-
-    /// Those that wait for a verdict or a sandbox under a profile, the oldest first.
-    fn open_under(&self, profile: &str) -> Vec<ProposalId> {
-        let open = self.order.values().filter_map(|id| self.proposals.get(id)).filter(|proposal| {
-            proposal.envelope.profile == profile && matches!(proposal.phase, Phase::Waiting | Phase::Granted { .. })
-        });
-        open.map(|proposal| proposal.id.clone()).collect()
-    }
-
-    /// Lets a proposal wait for its admission; with a known image that is over within this event.
-    pub(super) fn join_pool(&mut self, profile: &Arc<Profile>, arrival: Arrival, now: Now) {
-        let name = profile.name.clone();
-        let Some(pool) = self.pools.get_mut(&name) else { return };
-        pool.active = true;
-        pool.arrivals.push_back(arrival);
-        self.changes.pools.insert(name.clone());
-        if let EngineState::Down { problem, .. } = self.engine.clone()
-            && self.pools.get(&name).is_some_and(|pool| pool.spec.is_none())
-        {
-            self.refuse_arrivals(&name, &problem);
-        }
-        self.admit_arrivals(&name, now);
-    }
-
-    fn admit_arrivals(&mut self, name: &str, now: Now) {
-        let Some(pool) = self.pools.get_mut(name) else { return };
-        let Some((spec, _)) = pool.spec.clone() else { return };
-        let profile = Arc::clone(&pool.profile);
-        for arrival in std::mem::take(&mut pool.arrivals) {
-            self.admit(arrival, &profile, &spec, now);
-        }
-    }
-
-    /// Turns away one that has arrived and is not recorded. Says whether there was such a one.
-    pub(super) fn withdraw_arrival(&mut self, id: &ProposalId) -> bool {
-        for pool in self.pools.values_mut() {
-            if let Some(at) = pool.arrivals.iter().position(|arrival| arrival.id == *id) {
-                let Some(arrival) = pool.arrivals.remove(at) else { return false };
-                let gone = Problem::new(Code::NotFound, "it was withdrawn before it was recorded");
-                self.turn_away(arrival.ticket, &arrival.agent, arrival.draft.key, gone);
-                return true;
-            }
-        }
-        false
-    }
-
-    pub(super) fn refuse_arrivals(&mut self, name: &str, problem: &Problem) {
-        let Some(pool) = self.pools.get_mut(name) else { return };
-        for arrival in std::mem::take(&mut pool.arrivals) {
-            self.turn_away(arrival.ticket, &arrival.agent, arrival.draft.key, problem.clone());
-        }
-    }
-
-    pub(super) fn engine_up(&mut self) {
-        self.engine = EngineState::Up;
-        self.changes.supervisor = true;
-        for name in self.pools.keys().cloned().collect::<Vec<_>>() {
-            self.changes.pools.insert(name.clone());
-            let Some(pool) = self.pools.get_mut(&name) else { continue };
-            pool.backoff.try_now();
-            // The image may be another one than before.
-            if pool.active {
-                self.resolve(&name);
-            }
-        }
-    }
-
-    pub(super) fn engine_down(&mut self, problem: Problem, now: Now) {
-        self.changes.supervisor = true;
-        let since = match &self.engine {
-            EngineState::Down { since, .. } => *since,
-            _ => now.wall,
-        };
-        self.engine = EngineState::Down { problem: problem.clone(), since };
-        for name in self.pools.keys().cloned().collect::<Vec<_>>() {
-            self.refuse_arrivals(&name, &problem);
-            self.changes.pools.insert(name);
-        }
-    }
-
-    fn resolve(&mut self, name: &str) {
-        let Some(pool) = self.pools.get_mut(name) else { return };
-        self.next_request += 1;
-        pool.image.request = self.next_request;
-        pool.image.progress = Some("looking for the image".to_owned());
-        self.changes.pools.insert(name.to_owned());
-        self.effects.push(Effect::ResolveImage {
-            profile: name.to_owned(),
-            request: self.next_request,
-            cage: Box::new(pool.profile.cage.clone()),
-        });
-    }
-
-    pub(super) fn image_progress(&mut self, name: &str, request: u64, line: String) {
-        if let Some(pool) = self.pools.get_mut(name)
-            && pool.image.request == request
-            // A line can come late, when it is over already.
-            && pool.image.progress.is_some()
-        {
-            pool.image.progress = Some(line);
-            self.changes.pools.insert(name.to_owned());
-        }
-    }
-
-    pub(super) fn image_changed(&mut self, reference: &str) {
-        let same = |image: &str| image == reference || image.strip_suffix(":latest") == Some(reference);
-        let affected = self.pools.iter().filter(|(_, pool)| {
-            pool.active && pool.image.progress.is_none() && (same(&pool.profile.cage.image) || reference.is_empty())
-        });
-        for name in affected.map(|(name, _)| name.clone()).collect::<Vec<_>>() {
-            self.resolve(&name);
-        }
-    }
-
-    pub(super) fn image_resolved(
-        &mut self,
-        name: &str,
-        request: u64,
-        result: Result<ResolvedImage, Problem>,
-        now: Now,
-    ) {
-        let Some(pool) = self.pools.get_mut(name) else { return };
-        if pool.image.request != request {
-            return;
-        }
-        pool.image.progress = None;
-        self.changes.pools.insert(name.to_owned());
-        match result {
-            Ok(image) => {
-                pool.backoff.worked();
-                pool.last_error = None;
-                pool.image.resolved = Some(image);
-                self.remake_spec(name, "the image has changed", now);
-                self.admit_arrivals(name, now);
-            }
-            Err(problem) => {
-                // What is warm stays so: an image that cannot be had now does not spoil what was made from it.
-                self.count_failure(name, problem.clone(), now);
-                self.refuse_arrivals(name, &problem);
-            }
-        }
-    }
-
-    /// Works out what sandboxes are made from now, and asks anew about what was meant for another.
-    fn remake_spec(&mut self, name: &str, why: &str, now: Now) {
-        let Some(pool) = self.pools.get_mut(name) else { return };
-        let Some(image) = pool.image.resolved.clone() else { return };
-        let spec = SandboxSpec {
-            profile: name.to_owned(),
-            cage: pool.profile.cage.clone(),
-            image,
-            engine_fingerprint: self.config.engine_fingerprint.clone(),
-        };
-        let hash = spec.config_hash();
-        let profile_hash = pool.profile_hash;
-        pool.spec = Some((Arc::new(spec), hash));
-        for id in self.open_under(name) {
-            let Some(proposal) = self.proposals.get(&id) else { continue };
-            if proposal.envelope.config_hash != hash || proposal.envelope.profile_hash != profile_hash {
-                self.unqueue(name, &id);
-                self.return_to_ask(&id, why, now);
-            }
-        }
-    }
-
-    fn unqueue(&mut self, name: &str, id: &ProposalId) {
-        if let Some(pool) = self.pools.get_mut(name) {
-            pool.waiting.retain(|waiting| waiting != id);
-        }
-    }
-
     /// A proposal's approval is durable: it waits for a sandbox from now on.
-    pub(super) fn grant(&mut self, id: &ProposalId) {
+    pub(super) fn grant(&mut self, id: &ProposalId, now: Now) {
         let Some(proposal) = self.proposals.get(id) else { return };
         let name = proposal.envelope.profile.clone();
-        let Some(pool) = self.pools.get(&name) else { return };
-        let counts = self.counts(pool);
+        let counts = self.pools.get(&name).map(|pool| self.counts(pool)).unwrap_or_default();
         let cold = counts.warm <= counts.waiting;
         self.set_phase(id, Phase::Granted { cold });
         if let Some(pool) = self.pools.get_mut(&name) {
@@ -463,6 +193,8 @@ impl State {
             pool.waiting.push_back(id.clone());
         }
         self.changes.pools.insert(name);
+        self.extend_expiry(id, now);
+        self.catch_up(id, now);
     }
 
     /// Brings every pool to where it should be. Cheap where nothing is to be done; runs after every event.
@@ -507,10 +239,18 @@ impl State {
         }
     }
 
-    pub(super) fn discard_unused(&mut self) {
-        let warm = self.sandboxes.iter().filter(|(_, it)| it.state == SandboxState::Warm);
+    pub(super) fn discard_unused(&mut self, now: Now) {
+        self.discard_warm(None, now);
+    }
+
+    /// Throws away everything warm, of one pool or of all.
+    pub(super) fn discard_warm(&mut self, pool: Option<&str>, now: Now) {
+        let warm = self
+            .sandboxes
+            .iter()
+            .filter(|(_, it)| it.state == SandboxState::Warm && pool.is_none_or(|name| it.profile == name));
         for id in warm.map(|(id, _)| id.clone()).collect::<Vec<_>>() {
-            self.discard(&id, Now::default());
+            self.discard(&id, now);
         }
     }
 
@@ -527,10 +267,14 @@ impl State {
     fn lease_out(&mut self, name: &str, now: Now) {
         while let Some(pool) = self.pools.get(name) {
             let Some(id) = pool.waiting.front().cloned() else { return };
-            let warm = pool
-                .members
-                .iter()
-                .find(|id| self.sandboxes.get(*id).is_some_and(|sandbox| sandbox.state == SandboxState::Warm));
+            let Some(proposal) = self.proposals.get(&id) else { return };
+            let envelope = &proposal.envelope;
+            // Where it is not known what is made now, only what was approved will do: nobody could be asked anew.
+            let fits = |it: &Sandbox| {
+                let same = it.config_hash == envelope.config_hash && pool.profile_hash == envelope.profile_hash;
+                it.state == SandboxState::Warm && (pool.spec.is_some() || same)
+            };
+            let warm = pool.members.iter().find(|id| self.sandboxes.get(*id).is_some_and(fits));
             let Some(sandbox) = warm.cloned() else { return };
             if self.journal_problem.is_some() {
                 return;
@@ -635,7 +379,7 @@ impl State {
     }
 
     pub(super) fn armed(&mut self, id: &SandboxId, result: Result<String, Problem>, now: Now) {
-        let Some(sandbox) = self.sandboxes.get_mut(id) else { return };
+        let Some(sandbox) = self.sandboxes.get_mut(id).filter(|it| it.state == SandboxState::Creating) else { return };
         let name = sandbox.profile.clone();
         match result {
             Ok(engine_id) => {
@@ -645,6 +389,7 @@ impl State {
                 self.by_engine_id.insert(engine_id, id.clone());
                 if let Some(pool) = self.pools.get_mut(&name) {
                     pool.backoff.worked();
+                    pool.refusals = 0;
                 }
                 self.touch(id);
             }
@@ -664,8 +409,15 @@ impl State {
             pool.spec = None;
         }
         let message = problem.to_string();
-        let failures = self.count_failure(name, problem, now);
-        if engine_is_there && failures >= GIVE_UP_AFTER {
+        let refusals = self.pools.get_mut(name).map_or(0, |pool| {
+            // Several that were being made at once fail for one reason, and so only once.
+            if engine_is_there && pool.backoff.waits(now.mono).is_none() {
+                pool.refusals += 1;
+            }
+            pool.refusals
+        });
+        self.count_failure(name, problem, now);
+        if engine_is_there && refusals >= GIVE_UP_AFTER {
             let waiting = self.pools.get_mut(name).map(|pool| std::mem::take(&mut pool.waiting)).unwrap_or_default();
             for id in waiting {
                 self.end_without_run(&id, EndKind::Lost, &format!("no sandbox could be made: {message}"), None, now);
@@ -682,16 +434,15 @@ impl State {
         }
     }
 
-    /// Counts a failure and leaves the pool alone for a while. Says how many there were in a row.
-    fn count_failure(&mut self, name: &str, problem: Problem, now: Now) -> u32 {
-        let Some(pool) = self.pools.get_mut(name) else { return 0 };
+    /// Counts a failure and leaves the pool alone for a while; what fails in that while was begun before it, and does
+    /// not make it longer.
+    pub(super) fn count_failure(&mut self, name: &str, problem: Problem, now: Now) {
+        let Some(pool) = self.pools.get_mut(name) else { return };
         pool.failures += 1;
         pool.last_error = Some(problem);
-        let until = pool.backoff.failed(now.mono);
-        let failures = pool.backoff.failures();
+        let until = pool.backoff.waits(now.mono).unwrap_or_else(|| pool.backoff.failed(now.mono));
         self.changes.pools.insert(name.to_owned());
         self.wake_at(until, Timer::Pool(name.to_owned()));
-        failures
     }
 
     pub(super) fn remove_sandbox(&mut self, id: &SandboxId) {
@@ -702,13 +453,6 @@ impl State {
         }
         self.changes.sandboxes.insert(id.clone());
         self.changes.pools.insert(sandbox.profile);
-    }
-
-    /// Keeps a pool warm from now on.
-    pub(super) fn activate(&mut self, name: &str) {
-        if let Some(pool) = self.pools.get_mut(name) {
-            pool.active = true;
-        }
     }
 
     /// Notes that a sandbox, and so its pool, has changed.

@@ -4,7 +4,8 @@ use std::sync::Arc;
 
 use super::event::Batch;
 use super::pools::Arrival;
-use super::{Answer, Choice, Effect, EngineState, FINISHED_KEPT, KEYS_KEPT, State, Ticket, Timer};
+use super::recording::JOURNAL_RETRY_MS;
+use super::{Answer, Choice, EngineState, FINISHED_KEPT, KEYS_KEPT, State, Ticket, Timer};
 use crate::admission;
 use crate::envelope::Envelope;
 use crate::id::{ProposalId, SandboxId};
@@ -17,8 +18,8 @@ use crate::proposal::{
 };
 use crate::time::{Mono, Now, Wall};
 
-/// How often a journal that failed is tried again.
-const JOURNAL_RETRY_MS: u64 = 1000;
+/// How long an approved proposal may look for a sandbox at the least, however late its approval came.
+const GRANTED_MS: u64 = 30_000;
 
 /// A proposal, from admission on.
 #[derive(Clone, Debug)]
@@ -53,6 +54,8 @@ pub struct Proposal {
     pub(super) expires: Mono,
     /// Its agent took it back before it was recorded.
     pub(super) withdrawn_early: bool,
+    /// What shall make its last return durable, as long as that has not.
+    pub(super) return_batch: Option<u64>,
 }
 
 /// The run of a proposal.
@@ -106,6 +109,11 @@ impl Phase {
 }
 
 impl Proposal {
+    pub(super) fn returned_entry(&self) -> Entry {
+        let why = self.returned.clone().unwrap_or_default();
+        Entry::Returned { id: self.id.clone(), why, envelope: Arc::clone(&self.envelope), digest: self.digest }
+    }
+
     /// Where it stands, in one word.
     #[must_use]
     pub fn status(&self) -> Status {
@@ -128,7 +136,11 @@ impl State {
     pub(super) fn propose(&mut self, ticket: Ticket, id: ProposalId, agent: Agent, draft: Box<Draft>, now: Now) {
         match self.arrive(ticket, id, agent, draft, now) {
             Ok(None) => {}
-            Ok(Some(known)) => self.answer(ticket, Ok(Answer::Accepted(known))),
+            Ok(Some(known)) => match self.pending.get_mut(&known) {
+                // Not durable yet: it is answered with the one that it repeats.
+                Some(others) => others.push(ticket),
+                None => self.answer(ticket, Ok(Answer::Accepted(known))),
+            },
             Err(problem) => self.answer(ticket, Err(problem)),
         }
     }
@@ -158,11 +170,15 @@ impl State {
             .help("try again when some are decided; `[queue] limit` in brig.toml sets how many may wait"));
         }
         let profile = self.profile_named(draft.profile.as_deref())?;
+        if self.proposals.contains_key(&id) || self.pending.contains_key(&id) {
+            return Err(Problem::new(Code::Internal, format!("there is a proposal {id} already")).help("try again"));
+        }
         if let Some(key) = &draft.key {
             self.remember_key(agent.name.clone(), key.clone(), draft_hash, id.clone());
         }
         let arrival = Arrival { ticket, id, agent, draft, draft_hash };
         self.queued += 1;
+        self.pending.insert(arrival.id.clone(), Vec::new());
         self.join_pool(&profile, arrival, now);
         Ok(None)
     }
@@ -205,7 +221,7 @@ impl State {
         let Arrival { ticket, id, agent, draft, draft_hash } = arrival;
         let envelope = match admission::admit(&draft, profile, spec) {
             Ok(envelope) => Arc::new(envelope),
-            Err(problem) => return self.turn_away(ticket, &agent, draft.key, problem),
+            Err(problem) => return self.turn_away(ticket, &id, &agent, draft.key, problem),
         };
         let digest = envelope.digest();
         let ruling = policy::judge(profile, &agent, self.config.trust);
@@ -235,6 +251,7 @@ impl State {
         if let Some(verdict) = &verdict {
             entries.push((now.wall, Entry::Decided { id: id.clone(), verdict: verdict.clone() }));
         }
+        let key = draft.key.map(|key| (agent.name.clone(), key));
         let proposal = Proposal {
             id: id.clone(),
             agent,
@@ -252,9 +269,10 @@ impl State {
             order: self.next_order,
             expires: now.mono.plus(wait),
             withdrawn_early: false,
+            return_batch: None,
         };
         self.insert(proposal);
-        self.record(Batch::Proposal { id, ticket, verdict }, entries);
+        self.record(Batch::Proposal { id, ticket, key, verdict }, entries);
     }
 
     /// Makes a proposal known. Its place in the queue was taken when it arrived.
@@ -265,22 +283,43 @@ impl State {
     }
 
     /// Refuses what had arrived and is not recorded: it leaves no trace but the answer.
-    pub(super) fn turn_away(&mut self, ticket: Ticket, agent: &Agent, key: Option<String>, problem: Problem) {
+    pub(super) fn turn_away(
+        &mut self,
+        ticket: Ticket,
+        id: &ProposalId,
+        agent: &Agent,
+        key: Option<String>,
+        problem: Problem,
+    ) {
         self.queued -= 1;
-        if let Some(key) = key {
-            let key = (agent.name.clone(), key);
-            self.keys.remove(&key);
-            self.keys_by_age.retain(|known| *known != key);
+        self.forget_key(id, key.map(|key| (agent.name.clone(), key)));
+        self.answer_all(ticket, id, &Err(problem));
+    }
+
+    /// Answers the one who proposed, and those who repeated it meanwhile.
+    pub(super) fn answer_all(&mut self, ticket: Ticket, id: &ProposalId, answer: &Result<Answer, Problem>) {
+        let others = self.pending.remove(id).unwrap_or_default();
+        for ticket in std::iter::once(ticket).chain(others) {
+            self.answer(ticket, answer.clone());
         }
-        self.answer(ticket, Err(problem));
+    }
+
+    pub(super) fn forget_key(&mut self, id: &ProposalId, key: Option<(String, String)>) {
+        let Some(key) = key.filter(|key| self.keys.get(key).is_some_and(|(_, known)| known == id)) else { return };
+        self.keys.remove(&key);
+        // From the back, as it came a moment ago.
+        if let Some(at) = self.keys_by_age.iter().rposition(|known| *known == key) {
+            self.keys_by_age.remove(at);
+        }
     }
 
     pub(super) fn withdraw(&mut self, ticket: Ticket, id: &ProposalId, agent: &Agent, now: Now) {
-        if self.withdraw_arrival(id) {
+        if self.withdraw_arrival(id, agent) {
             return self.answer(ticket, Ok(Answer::Done));
         }
         if let Some(proposal) = self.proposals.get_mut(id)
             && proposal.phase == Phase::Recording
+            && proposal.agent.name == agent.name
         {
             proposal.withdrawn_early = true;
             return self.answer(ticket, Ok(Answer::Done));
@@ -293,7 +332,7 @@ impl State {
                     self.give_verdict(id, VerdictKind::Withdrawn, Decider::Agent, String::new(), Some(ticket), now);
                     return;
                 }
-                Phase::Over | Phase::Concluding => Err(not_waiting(proposal)),
+                Phase::Deciding | Phase::Over | Phase::Concluding => Err(not_waiting(proposal)),
                 _ => self.kill_run(id, &format!("agent {}", agent.name), now).map(|()| Answer::Done),
             },
         };
@@ -312,7 +351,7 @@ impl State {
         now: Now,
     ) -> Result<(), Problem> {
         let proposal = self.proposal(id).ok_or_else(|| unknown(id))?;
-        if proposal.phase != Phase::Waiting {
+        if proposal.phase != Phase::Waiting || proposal.withdrawn_early {
             return Err(not_waiting(proposal));
         }
         if digest.len() < 8 {
@@ -327,6 +366,10 @@ impl State {
             .help("look at it again: what it would run in may have changed since"));
         }
         let kind = match choice {
+            Choice::Approve if self.stopping => {
+                return Err(Problem::new(Code::ShuttingDown, "the supervisor is ending, so it would not run")
+                    .help("it waits again when the supervisor is back"));
+            }
             Choice::Approve => VerdictKind::Approved,
             Choice::Reject if reason.trim().is_empty() => {
                 return Err(Problem::new(Code::InvalidField, "reason is empty")
@@ -351,9 +394,14 @@ impl State {
     ) {
         let Some(proposal) = self.proposals.get(id) else { return };
         let verdict = Verdict { kind, by, reason, digest: proposal.digest, at: now.wall };
+        let mut entries = Vec::new();
+        if proposal.return_batch.is_some() {
+            // A verdict is never durable without what it was given on.
+            entries.push((now.wall, proposal.returned_entry()));
+        }
+        entries.push((now.wall, Entry::Decided { id: id.clone(), verdict: verdict.clone() }));
         self.set_phase(id, Phase::Deciding);
-        let entry = Entry::Decided { id: id.clone(), verdict: verdict.clone() };
-        self.record(Batch::Verdict { id: id.clone(), ticket, verdict }, vec![(now.wall, entry)]);
+        self.record(Batch::Verdict { id: id.clone(), ticket, verdict }, entries);
     }
 
     /// Sends a proposal back to ask, under what its profile is now.
@@ -363,17 +411,33 @@ impl State {
         let Some((spec, _)) = &pool.spec else { return };
         let envelope = Arc::new(proposal.envelope.rebound(&pool.profile, spec));
         proposal.digest = envelope.digest();
-        proposal.envelope = Arc::clone(&envelope);
+        proposal.envelope = envelope;
         proposal.verdict = None;
+        proposal.run = None;
         proposal.returned = Some(why.to_owned());
-        proposal.ruling = Ruling { effect: Judgement::Ask, rule: "returned".into(), why: why.to_owned() };
-        let entry = Entry::Returned { id: id.clone(), why: why.to_owned(), envelope, digest: proposal.digest };
+        proposal.ruling = Ruling::returned(why);
+        proposal.return_batch = Some(self.next_batch);
+        let entry = proposal.returned_entry();
         self.set_phase(id, Phase::Waiting);
-        self.record(Batch::Other, vec![(now.wall, entry)]);
+        self.record(Batch::Returned { id: id.clone() }, vec![(now.wall, entry)]);
     }
 
     pub(super) fn expire(&mut self, id: &ProposalId, now: Now) {
         let Some(proposal) = self.proposals.get(id) else { return };
+        let is_waiting = proposal.phase == Phase::Waiting;
+        if is_waiting && self.journal_problem.is_some() {
+            // It could not be recorded; trying is left to the one entry that says so.
+            return self.wake_at(now.mono.plus(JOURNAL_RETRY_MS), Timer::Expire(id.clone()));
+        }
+        if is_waiting && proposal.withdrawn_early {
+            return self.give_verdict(id, VerdictKind::Withdrawn, Decider::Agent, String::new(), None, now);
+        }
+        if is_waiting && !self.has_profile(&proposal.envelope.profile) {
+            return self.catch_up(id, now);
+        }
+        if proposal.expires > now.mono {
+            return;
+        }
         match proposal.phase {
             Phase::Waiting => {
                 self.give_verdict(id, VerdictKind::Expired, Decider::Clock, String::new(), None, now);
@@ -390,99 +454,30 @@ impl State {
         }
     }
 
-    /// What was to be recorded is durable, or is not.
-    pub(super) fn recorded(&mut self, batch: u64, result: Result<(), Problem>, now: Now) {
-        self.note_journal(&result, now);
-        match (self.batches.remove(&batch), result) {
-            (Some(Batch::Proposal { id, ticket, verdict }), Ok(())) => {
-                self.answer(ticket, Ok(Answer::Accepted(id.clone())));
-                self.set_phase(&id, Phase::Waiting);
-                self.watch_expiry(&id);
-                if let Some(verdict) = verdict {
-                    self.follow_verdict(&id, verdict);
-                }
-                self.follow_early_withdrawal(&id, now);
-            }
-            (Some(Batch::Proposal { id, ticket, .. }), Err(problem)) => self.forget_unrecorded(&id, ticket, problem),
-            (Some(Batch::Verdict { id, ticket, verdict }), Ok(())) => {
-                self.follow_verdict(&id, verdict);
-                if let Some(ticket) = ticket {
-                    self.answer(ticket, Ok(Answer::Done));
-                }
-            }
-            (Some(Batch::Verdict { id, ticket, .. }), Err(problem)) => {
-                self.set_phase(&id, Phase::Waiting);
-                self.retry_expiry(&id, now);
-                if let Some(ticket) = ticket {
-                    self.answer(ticket, Err(problem));
-                }
-            }
-            // An end that cannot be recorded is still an end: it is only after a restart that nobody knows of it.
-            (Some(Batch::End { id, end }), _) => self.finish(&id, end),
-            (Some(Batch::Other) | None, _) => {}
-        }
-    }
-
-    fn follow_early_withdrawal(&mut self, id: &ProposalId, now: Now) {
-        let Some(proposal) = self.proposals.get(id).filter(|proposal| proposal.withdrawn_early) else { return };
-        if proposal.phase == Phase::Waiting {
-            self.give_verdict(id, VerdictKind::Withdrawn, Decider::Agent, String::new(), None, now);
-        } else {
-            let by = format!("agent {}", proposal.agent.name);
-            // It was approved a moment ago in this same event, so there is something to take back.
-            let _ = self.kill_run(id, &by, now);
-        }
-    }
-
-    fn follow_verdict(&mut self, id: &ProposalId, verdict: Verdict) {
-        let approved = verdict.kind == VerdictKind::Approved;
-        let Some(proposal) = self.proposals.get_mut(id) else { return };
-        proposal.verdict = Some(verdict);
-        if approved {
-            self.grant(id);
-        } else {
-            self.set_phase(id, Phase::Over);
-        }
-    }
-
-    fn finish(&mut self, id: &ProposalId, end: RunEnd) {
+    /// An approval that came at the last moment, or whose sandbox died, still has time to find a sandbox.
+    pub(super) fn extend_expiry(&mut self, id: &ProposalId, now: Now) {
         if let Some(proposal) = self.proposals.get_mut(id) {
-            proposal.end = Some(end);
+            proposal.expires = proposal.expires.max(now.mono.plus(GRANTED_MS));
+            self.watch_expiry(id, now);
         }
-        self.set_phase(id, Phase::Over);
     }
 
-    fn forget_unrecorded(&mut self, id: &ProposalId, ticket: Ticket, problem: Problem) {
-        let Some(proposal) = self.proposals.remove(id) else { return };
-        self.order.remove(&proposal.order);
-        self.queued -= 1;
-        self.keys.retain(|_, (_, known)| known != id);
-        let keys = &self.keys;
-        self.keys_by_age.retain(|key| keys.contains_key(key));
-        self.answer(ticket, Err(problem));
-    }
-
-    pub(super) fn watch_expiry(&mut self, id: &ProposalId) {
+    pub(super) fn watch_expiry(&mut self, id: &ProposalId, now: Now) {
         if let Some(proposal) = self.proposals.get(id) {
-            let at = proposal.expires;
+            let at = proposal.expires.max(now.mono);
             self.wake_at(at, Timer::Expire(id.clone()));
         }
     }
 
     /// A verdict could not be recorded, and its timer may be spent: it is looked at again in a second at the earliest, so
     /// that a journal that keeps failing is not asked in a loop.
-    fn retry_expiry(&mut self, id: &ProposalId, now: Now) {
+    pub(super) fn retry_expiry(&mut self, id: &ProposalId, now: Now) {
         if let Some(proposal) = self.proposals.get(id) {
-            let at = proposal.expires.max(now.mono.plus(1000));
+            let soon = now.mono.plus(JOURNAL_RETRY_MS);
+            let at_once = proposal.withdrawn_early || !self.has_profile(&proposal.envelope.profile);
+            let at = if at_once { soon } else { proposal.expires.max(soon) };
             self.wake_at(at, Timer::Expire(id.clone()));
         }
-    }
-
-    pub(super) fn record(&mut self, batch: Batch, entries: Vec<(Wall, Entry)>) {
-        let number = self.next_batch;
-        self.next_batch += 1;
-        self.batches.insert(number, batch);
-        self.effects.push(Effect::Record { batch: number, entries });
     }
 
     /// Moves a proposal, keeps the count of the queue, and forgets the oldest of those that are over.
@@ -504,28 +499,6 @@ impl State {
                 self.order.remove(&gone.order);
                 self.changes.proposals.insert(oldest);
             }
-        }
-    }
-
-    fn note_journal(&mut self, result: &Result<(), Problem>, now: Now) {
-        match result {
-            Ok(()) if self.journal_problem.is_none() => return,
-            Ok(()) => self.journal_problem = None,
-            Err(problem) if self.journal_problem.is_none() => {
-                self.journal_problem = Some((problem.clone(), now.wall));
-            }
-            _ => {}
-        }
-        if result.is_err() {
-            self.wake_at(now.mono.plus(JOURNAL_RETRY_MS), Timer::Journal);
-        }
-        self.changes.supervisor = true;
-    }
-
-    /// Writes to a journal that failed, to see whether it can be written again: the entry says that there was a gap.
-    pub(super) fn try_journal(&mut self, now: Now) {
-        if let Some((problem, since)) = self.journal_problem.clone() {
-            self.record(Batch::Other, vec![(now.wall, Entry::Gap { problem, since })]);
         }
     }
 }

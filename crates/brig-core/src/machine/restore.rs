@@ -8,7 +8,7 @@ use super::proposals::{Phase, Proposal, Run};
 use crate::id::ProposalId;
 use crate::journal::Entry;
 use crate::profile::Hash;
-use crate::proposal::{Decider, EndKind, VerdictKind};
+use crate::proposal::{Decider, EndKind, Ruling, VerdictKind};
 use crate::time::{Now, Wall};
 
 /// An idempotency key that is still remembered.
@@ -49,12 +49,14 @@ impl Proposal {
                         order: 0,
                         expires: crate::time::Mono(0),
                         withdrawn_early: false,
+                        return_batch: None,
                     });
                 }
                 (Entry::Returned { why, envelope, digest, .. }, Some(it)) => {
                     it.envelope = Arc::clone(&envelope);
                     it.digest = digest;
                     it.verdict = None;
+                    it.ruling = Ruling::returned(&why);
                     it.returned = Some(why);
                     it.phase = Phase::Waiting;
                 }
@@ -98,7 +100,7 @@ impl State {
             self.set_phase(&id, phase);
             match phase {
                 Phase::Waiting if self.pools.contains_key(&profile) => {
-                    self.watch_expiry(&id);
+                    self.watch_expiry(&id, now);
                     self.activate(&profile);
                 }
                 Phase::Waiting => {

@@ -1,8 +1,8 @@
 //! Runs from their lease to their one end.
 
 use super::event::Batch;
-use super::pools::SandboxState;
 use super::proposals::unknown;
+use super::sandbox::SandboxState;
 use super::{Effect, Phase, State, Target, Timer};
 use crate::id::{ProposalId, SandboxId};
 use crate::journal::Entry;
@@ -15,6 +15,8 @@ use crate::time::Now;
 const BACKSTOP_MS: u64 = 2000;
 /// How long to wait for the engine to say why a sandbox ended without a word.
 const LAST_WORDS_MS: u64 = 300;
+/// Who ends what is approved when the supervisor ends.
+pub(super) const SHUTDOWN: &str = "the supervisor, which was told to end";
 
 /// `ENOENT`: no such program.
 const ENOENT: i32 = 2;
@@ -23,7 +25,7 @@ const SIGKILL: i32 = 9;
 
 impl State {
     pub(super) fn started(&mut self, sandbox: &SandboxId, now: Now) {
-        let Some(it) = self.sandboxes.get_mut(sandbox) else { return };
+        let Some(it) = self.sandboxes.get_mut(sandbox).filter(|it| it.state == SandboxState::Leased) else { return };
         it.state = SandboxState::Running;
         it.since = now;
         let Some(id) = it.proposal.clone() else { return };
@@ -37,8 +39,9 @@ impl State {
 
     /// The sandbox died between its lease and the first byte: the verdict is not spent, and the run takes another one.
     pub(super) fn refused(&mut self, sandbox: &SandboxId, now: Now) {
-        let Some(it) = self.sandboxes.get_mut(sandbox) else { return };
+        let Some(it) = self.sandboxes.get_mut(sandbox).filter(|it| it.state == SandboxState::Leased) else { return };
         it.state = SandboxState::Ending;
+        it.since = now;
         let Some(id) = it.proposal.take() else { return };
         let killed_by = it.killed_by.clone();
         let profile = it.profile.clone();
@@ -52,12 +55,16 @@ impl State {
         }
         self.set_phase(&id, Phase::Granted { cold: true });
         if let Some(pool) = self.pools.get_mut(&profile) {
-            pool.waiting.push_front(id);
+            pool.waiting.push_front(id.clone());
         }
+        self.extend_expiry(&id, now);
+        self.catch_up(&id, now);
     }
 
     pub(super) fn output_full(&mut self, sandbox: &SandboxId) {
-        if let Some(it) = self.sandboxes.get_mut(sandbox) {
+        if let Some(it) = self.sandboxes.get_mut(sandbox)
+            && matches!(it.state, SandboxState::Leased | SandboxState::Running)
+        {
             it.output_full = true;
             self.effects.push(Effect::Kill { sandbox: sandbox.clone() });
         }
@@ -66,6 +73,7 @@ impl State {
     pub(super) fn backstop(&mut self, sandbox: &SandboxId) {
         if let Some(it) = self.sandboxes.get_mut(sandbox)
             && it.state == SandboxState::Running
+            && it.last_report.is_none()
         {
             it.past_deadline = true;
             self.effects.push(Effect::Kill { sandbox: sandbox.clone() });
@@ -99,7 +107,9 @@ impl State {
                     return Err(Problem::new(Code::NotFound, format!("there is no sandbox `{shown}`"))
                         .help("`brig ps` lists those that there are"));
                 };
-                if let Some(proposal) = it.proposal.clone() {
+                if let Some(proposal) = it.proposal.clone()
+                    && it.state != SandboxState::Ending
+                {
                     return self.kill_by_operator(&proposal, operator, now);
                 }
                 match it.state {
@@ -110,6 +120,7 @@ impl State {
                     SandboxState::Ending => {}
                     _ => {
                         it.state = SandboxState::Ending;
+                        it.since = now;
                         it.killed_by = Some(operator.name.clone());
                     }
                 }
@@ -121,9 +132,14 @@ impl State {
     }
 
     fn kill_by_operator(&mut self, id: &ProposalId, operator: &Operator, now: Now) -> Result<(), Problem> {
+        let entry = vec![(now.wall, Entry::KillRequested { id: id.clone(), operator: operator.clone() })];
+        if self.proposal(id).is_some_and(|it| matches!(it.phase, Phase::Granted { .. })) {
+            // It ends within this event, and nothing is recorded of it after its end.
+            self.record(Batch::Other, entry);
+            return self.kill_run(id, &operator.name, now);
+        }
         self.kill_run(id, &operator.name, now)?;
-        let entry = Entry::KillRequested { id: id.clone(), operator: operator.clone() };
-        self.record(Batch::Other, vec![(now.wall, entry)]);
+        self.record(Batch::Other, entry);
         Ok(())
     }
 
@@ -153,6 +169,9 @@ impl State {
 
     pub(super) fn ended(&mut self, sandbox: &SandboxId, report: RunReport, now: Now) {
         let Some(it) = self.sandboxes.get_mut(sandbox) else { return };
+        if !matches!(it.state, SandboxState::Leased | SandboxState::Running) {
+            return;
+        }
         let explained = it.killed_by.is_some() || it.output_full || it.past_deadline || it.out_of_memory || it.died;
         if matches!(report.outcome, Outcome::Lost(_)) && !explained {
             it.last_report = Some(report);
@@ -177,14 +196,14 @@ impl State {
             return;
         }
         match it.state {
-            SandboxState::Warm => self.died_unused(sandbox, now),
+            SandboxState::Creating | SandboxState::Warm => self.died_unused(sandbox, now),
             // Its keeper says how the run ended before it says this; should it not have, the run still gets its end.
             SandboxState::Leased | SandboxState::Running => {
                 let outcome = Outcome::Lost("the sandbox went away during the run".to_owned());
                 let (usage, output) = (RunUsage::default(), OutputSummary::default());
                 self.conclude(sandbox, RunReport { outcome, step: 0, usage, output }, now);
             }
-            SandboxState::Creating | SandboxState::Ending => {}
+            SandboxState::Ending => {}
         }
         self.remove_sandbox(sandbox);
     }
@@ -193,6 +212,7 @@ impl State {
         let Some(it) = self.sandboxes.get_mut(sandbox) else { return };
         it.state = SandboxState::Ending;
         it.since = now;
+        it.last_report = None;
         let is_gone = it.gone;
         let judged = judge(report.outcome, &report.usage, it);
         let end = RunEnd {
@@ -244,13 +264,16 @@ impl State {
 
     /// The supervisor ends: what runs is killed, and what was approved and did not begin is ended.
     pub(super) fn stop_runs(&mut self, now: Now) {
+        for pool in self.pools.values_mut() {
+            pool.waiting.clear();
+        }
         let open = self
             .proposals
             .values()
             .filter(|it| matches!(it.phase, Phase::Granted { .. } | Phase::Launching | Phase::Running));
         for id in open.map(|proposal| proposal.id.clone()).collect::<Vec<_>>() {
             // It is one of those that can be killed, so this cannot fail.
-            let _ = self.kill_run(&id, "the supervisor, which was told to end", now);
+            let _ = self.kill_run(&id, SHUTDOWN, now);
         }
     }
 }
@@ -269,7 +292,8 @@ fn judge(outcome: Outcome, usage: &RunUsage, sandbox: &super::Sandbox) -> Judged
     if was_ended && sandbox.killed_by.is_some() {
         return judged(EndKind::Killed, "");
     }
-    if was_ended && sandbox.output_full {
+    // Even where it exited by itself before the kill came: what was kept of its output is not all of it.
+    if sandbox.output_full {
         return judged(EndKind::Output, "it wrote more than it may");
     }
     if was_ended && sandbox.past_deadline {
