@@ -151,7 +151,11 @@ async fn a_killed_supervisor_takes_its_sandboxes_along_and_finds_its_questions_a
 #[tokio::test]
 async fn a_throttled_fork_bomb_is_killed_quickly() {
     let brig = Brig::ready_with(&[("cpus = 1.0", "cpus = 0.1")]).await;
-    let mut running = brig.start(&["run", "sh", "-c", "echo begun; spin() { spin & while :; do :; done; }; spin"]);
+    // Processes that wait for each other before they spin, as under this quota they would else not become many for long.
+    let script = "mkfifo /tmp/go; i=0
+        while [ $i -lt 60 ]; do (read go < /tmp/go; while :; do :; done) & i=$((i + 1)); done
+        echo begun; echo > /tmp/go; while :; do :; done";
+    let mut running = brig.start(&["run", "sh", "-c", script]);
     let row = brig.waiting(1).await.remove(0);
     brig.approve(&row).await;
     running.prints("begun").await;

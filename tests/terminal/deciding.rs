@@ -17,7 +17,7 @@ async fn the_console_starts_a_supervisor_and_approves_rejects_and_kills() {
     let agent = brig.start(&["run", "--reason", "look around", "--", "echo", "a line of output"]);
     screen.asks("echo 'a line of output'").await;
     assert!(screen.line("echo 'a line").unwrap().contains("look around"));
-    screen.press("a").await;
+    screen.approve(&brig).await;
     screen.shows("exit 0").await;
     screen
         .is("the output", |all| all.lines().any(|line| line.contains("a line of output") && !line.contains("echo")))
@@ -26,8 +26,7 @@ async fn the_console_starts_a_supervisor_and_approves_rejects_and_kills() {
 
     let agent = brig.start(&["run", "rm", "-rf", "/"]);
     screen.asks("rm -rf /").await;
-    screen.press("nr").await;
-    screen.shows("Reason, which the agent gets:").await;
+    screen.reject().await;
     screen.press(ENTER).await;
     screen.shows("the agent needs a reason").await;
     screen.press("better not").await;
@@ -40,8 +39,7 @@ async fn the_console_starts_a_supervisor_and_approves_rejects_and_kills() {
 
     let agent = brig.start(&["run", "sh", "-c", "echo begun; sleep 600"]);
     screen.asks("sh -c 'echo begun; sleep 600'").await;
-    screen.press("n").await;
-    screen.press("a").await;
+    screen.approve(&brig).await;
     screen.shows("1 running").await;
     screen.press("x").await;
     let said = agent.said().await;
@@ -58,7 +56,6 @@ async fn a_command_is_seen_to_its_end_before_it_is_approved() {
     let agent = brig.start(&["run", "sh", "-c", &script]);
     screen.asks("sh -c").await;
     screen.press("a").await;
-    screen.shows("Proposal ").await;
     screen.shows("to be seen to its end before it can be approved").await;
     screen.press("a").await;
     screen.shows("look at it to its end first").await;
@@ -68,11 +65,7 @@ async fn a_command_is_seen_to_its_end_before_it_is_approved() {
     }
     screen.hides("to be seen to its end").await;
     // An end that has just appeared is not taken as seen yet.
-    until("it is approved", BOUND, async || {
-        screen.press("a").await;
-        brig.rows(&["queue"]).await.is_empty()
-    })
-    .await;
+    screen.approve(&brig).await;
     let said = agent.said().await;
     assert_eq!(said.code, 0);
     assert!(said.text().ends_with("line number 59\n"));
@@ -83,27 +76,23 @@ async fn enter_opens_the_whole_proposal_and_keys_act_on_it() {
     let brig = Brig::ready().await;
     let mut screen = Screen::open(&brig);
     let agent = brig.start(&["run", "--reason", "to say it", "-e", "NAME=value", "--", "sh", "-c", "echo $NAME"]);
+    let review = format!("─ Proposal {}", text(&brig.waiting(1).await[0], "id"));
     screen.asks("sh -c").await;
     assert!(screen.line("sh -c").unwrap().contains("+more"), "its line does not show the variable");
     screen.press(ENTER).await;
-    for shown in ["Proposal ", "to say it", "NAME", "value", "65534"] {
+    for shown in [review.as_str(), "to say it", "NAME", "value", "65534"] {
         screen.shows(shown).await;
     }
     screen.press(ESCAPE).await;
-    screen.hides("Proposal ").await;
+    screen.hides(&review).await;
     screen.press(ENTER).await;
-    screen.shows("Proposal ").await;
-    screen.press("r").await;
-    screen.shows("Reason, which the agent gets:").await;
+    screen.shows(&review).await;
+    screen.reject().await;
     screen.press(ESCAPE).await;
     screen.hides("Reason, which the agent gets:").await;
     assert_eq!(brig.waiting(1).await.len(), 1, "it is left undecided");
     screen.press("G").await;
-    until("it is approved", BOUND, async || {
-        screen.press("a").await;
-        brig.rows(&["queue"]).await.is_empty()
-    })
-    .await;
+    screen.approve(&brig).await;
     assert_eq!(agent.said().await.all(), (0, "value\n", ""));
 }
 
@@ -117,7 +106,7 @@ async fn two_consoles_see_the_same() {
     let row = brig.propose(&["echo", "seen by both"]).await;
     first.asks("echo 'seen by both'").await;
     second.asks("echo 'seen by both'").await;
-    first.press("a").await;
+    first.approve(&brig).await;
     for screen in [&first, &second] {
         screen.shows("exit 0").await;
         screen

@@ -19,24 +19,19 @@ async fn what_agents_and_programs_send_is_shown_and_never_obeyed() {
     let row = brig.propose(&["--reason", &evil, "-e", &format!("A={evil}"), "--", "sh", "-c", &script, &evil]).await;
     screen.asks("U+001B").await;
     screen.press(ENTER).await;
-    screen.shows("Proposal ").await;
+    screen.shows(&format!("─ Proposal {}", text(&row, "id"))).await;
     screen.shows("]0;evil").await;
     for _ in 0..30 {
         screen.press(" ").await;
     }
     screen.hides("to be seen to its end").await;
-    screen.press("r").await;
-    screen.shows("Reason, which the agent gets:").await;
+    screen.reject().await;
     // Pasted, as a terminal sends it, with its own brackets.
     screen.press("\x1b[200~pasted \u{202e}\x1b]0;evil\x07 text\x1b[201~").await;
     screen.shows("pasted ").await;
     screen.press(ESCAPE).await;
     screen.hides("Reason, which").await;
-    until("it is approved", BOUND, async || {
-        screen.press("a").await;
-        brig.rows(&["queue"]).await.is_empty()
-    })
-    .await;
+    screen.approve(&brig).await;
     assert_eq!(brig.brig(&["wait", text(&row, "id")]).await.code, 0);
     screen.shows("the end").await;
     let (first, second) = (brig.propose(&["true", &evil]).await, brig.propose(&["false", &evil]).await);
@@ -88,10 +83,10 @@ async fn no_color_means_no_colour() {
     brig.set("NO_COLOR", "1");
     let mut plain = Screen::open(&brig);
     plain.shows("1/1").await;
-    brig.propose(&["echo", "hello"]).await;
+    let row = brig.propose(&["echo", "hello"]).await;
     plain.asks("echo hello").await;
     plain.press(ENTER).await;
-    plain.shows("Proposal ").await;
+    plain.shows(&format!("─ Proposal {}", text(&row, "id"))).await;
     assert_eq!(colours(&plain.raw()), 0);
 }
 

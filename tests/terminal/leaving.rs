@@ -4,7 +4,7 @@ use rustix::process::Signal;
 
 use crate::support::brig::{BOUND, Brig, text};
 use crate::support::docker::until;
-use crate::support::screen::{CTRL_C, ENTER, ESCAPE, Screen};
+use crate::support::screen::{CTRL_C, ESCAPE, Screen};
 
 #[tokio::test]
 async fn the_last_console_ends_a_supervisor_that_a_console_started() {
@@ -30,7 +30,7 @@ async fn with_something_open_quitting_asks() {
     screen.shows("0 runs, 1 question open.").await;
     screen.press(ESCAPE).await;
     screen.hides("1 question open.").await;
-    screen.press("a").await;
+    screen.approve(&brig).await;
     screen.shows("1 running").await;
     screen.press(CTRL_C).await;
     screen.shows("1 run, 0 questions open.").await;
@@ -82,18 +82,14 @@ async fn a_console_whose_supervisor_is_killed_says_so_and_its_keys_live() {
     screen.press("a").await;
     screen.shows("nothing can be decided").await;
     screen.press("?").await;
-    screen.shows("Reason of a rejection").await;
+    screen.shows("─ Keys").await;
     screen.press(ESCAPE).await;
-    screen.hides("Reason of a rejection").await;
+    screen.hides("─ Keys").await;
 
     brig.serve().await;
     screen.hides("supervisor lost").await;
     screen.asks("echo 'back again'").await;
-    until("it is approved", BOUND, async || {
-        screen.press("a").await;
-        brig.rows(&["queue"]).await.is_empty()
-    })
-    .await;
+    screen.approve(&brig).await;
     assert_eq!(brig.brig(&["wait", text(&row, "id")]).await.code, 0);
 
     brig.kill_supervisor().await;
@@ -108,13 +104,7 @@ async fn a_console_that_is_killed_touches_no_run() {
     let mut screen = Screen::open(&brig);
     let mut agent = brig.start(&["run", "sh", "-c", "echo begun; sleep 600"]);
     screen.asks("sh -c").await;
-    screen.press(ENTER).await;
-    screen.shows("Proposal ").await;
-    until("it is approved", BOUND, async || {
-        screen.press("a").await;
-        brig.rows(&["queue"]).await.is_empty()
-    })
-    .await;
+    screen.approve(&brig).await;
     agent.prints("begun").await;
     screen.signal(Signal::KILL);
     until("no console is open", BOUND, async || {

@@ -13,7 +13,7 @@ async fn help_lists_every_key_and_panes_take_turns() {
         screen.shows(binding.help).await;
     }
     screen.press(ESCAPE).await;
-    screen.hides("Reason of a rejection").await;
+    screen.hides("─ Keys").await;
 
     // Only the sandboxes' pane offers to kill what does not run.
     let kill = |all: &str| all.lines().last().is_some_and(|line| line.contains("x kill"));
