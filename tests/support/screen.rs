@@ -103,23 +103,23 @@ impl Screen {
         .await;
     }
 
-    /// Presses `a` until nothing waits any more. What has just appeared or moved is not approved at once.
+    /// Goes to the question and presses `a` until nothing waits any more. What has just appeared or moved is not approved at once.
     pub async fn approve(&mut self, brig: &Brig) {
         let begun = std::time::Instant::now();
         while !brig.rows(&["queue"]).await.is_empty() {
             assert!(begun.elapsed() < BOUND, "it is not approved; the screen is\n{}", self.text());
-            self.press("a").await;
+            self.press("na").await;
         }
     }
 
-    /// Presses `r` until the reason is asked for.
+    /// Goes to the next question and presses `r` until the reason is asked for.
     pub async fn reject(&mut self) {
         let is_asked = |screen: &str| screen.contains("Reason, which the agent gets:");
         let begun = std::time::Instant::now();
         while !is_asked(&self.text()) {
             assert!(begun.elapsed() < BOUND, "no reason is asked for; the screen is\n{}", self.text());
             self.hides("look again").await;
-            self.press("r").await;
+            self.press("nr").await;
             self.is("an answer to r", |screen| is_asked(screen) || screen.contains("look again")).await;
         }
     }

@@ -2,8 +2,7 @@
 
 use serde_json::json;
 
-use crate::support::brig::{BOUND, Brig, text};
-use crate::support::docker::until;
+use crate::support::brig::{Brig, text};
 use crate::support::screen::{ENTER, ESCAPE, Screen};
 
 #[tokio::test]

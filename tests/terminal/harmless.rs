@@ -1,7 +1,6 @@
 //! No byte that somebody else chose reaches the terminal as it is.
 
-use crate::support::brig::{BOUND, Brig, text};
-use crate::support::docker::until;
+use crate::support::brig::{Brig, text};
 use crate::support::screen::{ENTER, ESCAPE, Screen};
 
 /// What an agent or a program would send to take a terminal over, and how it begins where it is harmless.
