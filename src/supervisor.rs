@@ -9,6 +9,7 @@
 //!
 //! [`core`] is the only one that changes the state, and it never waits for anybody. Everyone else has a [`message::Mailbox`].
 
+use std::collections::BTreeMap;
 use std::fs::{File, OpenOptions, TryLockError};
 use std::io::Write as _;
 use std::os::unix::fs::OpenOptionsExt as _;
@@ -17,11 +18,13 @@ use std::sync::Arc;
 use std::sync::atomic::AtomicU32;
 use std::time::Duration;
 
+use brig_core::id::ProposalId;
 use brig_core::journal::Entry;
 use brig_core::machine::{Config, State};
 use brig_core::policy::Trust;
 use brig_core::problem::{Code, Problem};
 use brig_core::profile::Profile;
+use brig_core::proposal::OutputSummary;
 use brig_core::time::Wall;
 use tokio::signal::unix::{SignalKind, signal};
 
@@ -29,7 +32,7 @@ use crate::api::{Access, Servers, Services};
 use crate::config::{self, Places, Settings};
 use crate::engine::docker::{DockerEngine, DockerSettings};
 use crate::engine::{Engine, Owner};
-use crate::journal::{Journal, Recorded, Recovered};
+use crate::journal::{Journal, Reader, Recorded, Recovered};
 
 mod clock;
 mod core;
@@ -131,7 +134,8 @@ pub async fn serve_with(
     write_token(&places.operator_token(), &token)?;
 
     let clock = Clock::start();
-    let (state, effects) = restored(&settings, profiles, recovered, &*engine, clock)?;
+    let kept = kept_outputs(&recovered, &journal.reader()).await?;
+    let (state, effects) = restored(&settings, profiles, recovered, &kept, &*engine, clock)?;
     let identity =
         Identity { owner, host: process::hostname(), started_at: clock::wall(), ends_with_consoles: with_consoles };
     let tools = Tools {
@@ -174,6 +178,7 @@ fn restored(
     settings: &Settings,
     profiles: Vec<Profile>,
     recovered: Recovered,
+    kept: &BTreeMap<ProposalId, OutputSummary>,
     engine: &dyn Engine,
     clock: Clock,
 ) -> Result<(State, Vec<brig_core::machine::Effect>), Problem> {
@@ -189,8 +194,20 @@ fn restored(
     let entries =
         |recorded: Vec<Recorded>| -> Vec<(Wall, Entry)> { recorded.into_iter().map(|it| (it.at, it.entry)).collect() };
     let known: Vec<_> = recovered.recent.into_iter().chain(recovered.open).map(entries).collect();
-    let effects = state.restore(&known, recovered.keys, clock.now());
+    let effects = state.restore(&known, kept, recovered.keys, clock.now());
     Ok((state, effects))
+}
+
+/// What is kept of the output of runs that the supervisor before did not see the end of.
+async fn kept_outputs(recovered: &Recovered, journal: &Reader) -> Result<BTreeMap<ProposalId, OutputSummary>, Problem> {
+    let mut kept = BTreeMap::new();
+    for id in recovered.open.iter().flatten().filter_map(|recorded| match &recorded.entry {
+        Entry::Launched { id, .. } => Some(id),
+        _ => None,
+    }) {
+        kept.insert(id.clone(), journal.output_summary(id).await?);
+    }
+    Ok(kept)
 }
 
 /// Four letters that tell the sandboxes of this start from those of others.

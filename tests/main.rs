@@ -9,10 +9,15 @@
 
 mod cli;
 mod docker_engine;
+mod end_to_end;
 mod supervisor;
+mod terminal;
 mod support {
+    pub mod brig;
     pub mod docker;
     pub mod fake;
     pub mod fake_daemon;
+    pub mod proxy;
+    pub mod screen;
     pub mod world;
 }

@@ -24,14 +24,30 @@ pub type Lines<T> = Pin<Box<dyn Stream<Item = Result<T, Problem>> + Send>>;
 #[derive(Clone, Debug)]
 pub struct Client {
     socket: PathBuf,
-    token: Option<String>,
+    token: Token,
+}
+
+/// What is shown with every request.
+#[derive(Clone, Debug)]
+enum Token {
+    Nothing,
+    Text(String),
+    /// What this file holds at that moment.
+    File(PathBuf),
 }
 
 impl Client {
     /// A client of `socket`, which sends `token` with every request.
     #[must_use]
     pub fn new(socket: &Path, token: Option<String>) -> Self {
-        Self { socket: socket.to_owned(), token }
+        Self { socket: socket.to_owned(), token: token.map_or(Token::Nothing, Token::Text) }
+    }
+
+    /// A client of `socket`, which sends with every request the token that `file` holds then. A supervisor that was
+    /// started again has a new one, and a client that outlives the one before must not go on with the old.
+    #[must_use]
+    pub fn with_token_file(socket: &Path, file: &Path) -> Self {
+        Self { socket: socket.to_owned(), token: Token::File(file.to_owned()) }
     }
 
     /// Asks for a value.
@@ -80,7 +96,7 @@ impl Client {
         // Ends by itself when both the sender and the response's body are gone.
         tokio::spawn(connection);
         let mut request = Request::builder().method(method).uri(path).header(header::HOST, "brig");
-        if let Some(token) = &self.token {
+        if let Some(token) = self.token() {
             request = request.header(header::AUTHORIZATION, format!("Bearer {token}"));
         }
         if !body.is_empty() {
@@ -88,6 +104,15 @@ impl Client {
         }
         let request = request.body(Full::new(body)).map_err(|error| broken(&error))?;
         sender.send_request(request).await.map_err(|error| broken(&error))
+    }
+
+    fn token(&self) -> Option<String> {
+        match &self.token {
+            Token::Nothing => None,
+            Token::Text(token) => Some(token.clone()),
+            // Without one the supervisor says what is wrong.
+            Token::File(path) => std::fs::read_to_string(path).ok().map(|token| token.trim().to_owned()),
+        }
     }
 
     fn unreachable(&self, error: &std::io::Error) -> Problem {

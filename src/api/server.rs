@@ -9,9 +9,10 @@ use std::sync::atomic::AtomicU32;
 use axum::Router;
 use axum::extract::DefaultBodyLimit;
 use axum::extract::rejection::BytesRejection;
+use axum::response::{IntoResponse as _, Response};
 use brig_core::problem::{Code, Problem};
 use futures_util::FutureExt as _;
-use hyper::{Method, Uri};
+use hyper::{Method, StatusCode, Uri};
 use tokio::net::UnixListener;
 use tokio::sync::oneshot;
 
@@ -89,7 +90,7 @@ impl Servers {
 }
 
 fn limited(routes: Router<Services>) -> Router<Services> {
-    routes.fallback(no_such).method_not_allowed_fallback(no_such).layer(DefaultBodyLimit::max(BODY_LIMIT))
+    routes.fallback(no_such).method_not_allowed_fallback(not_so).layer(DefaultBodyLimit::max(BODY_LIMIT))
 }
 
 async fn no_such(method: Method, uri: Uri) -> Refusal {
@@ -98,6 +99,13 @@ async fn no_such(method: Method, uri: Uri) -> Refusal {
         Problem::new(Code::NotFound, format!("there is no {method} {asked} here"))
             .help("docs/api.md lists what there is"),
     )
+}
+
+async fn not_so(method: Method, uri: Uri) -> Response {
+    let asked = brig_core::visible::line(uri.path().as_bytes());
+    let problem = Problem::new(Code::Malformed, format!("{asked} cannot be asked with {method}"))
+        .help("docs/api.md lists what there is");
+    (StatusCode::METHOD_NOT_ALLOWED, Refusal(problem)).into_response()
 }
 
 /// A body that is too large or broke off, in our words.

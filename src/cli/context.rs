@@ -57,17 +57,18 @@ impl Context {
     /// `wrong_user` when the token may not be read, `local_io` when it cannot be.
     pub fn operator(&self) -> Result<Client, Problem> {
         let path = self.places.operator_token();
-        let token = match std::fs::read_to_string(&path) {
-            Ok(token) => Some(token.trim().to_owned()),
-            // Without a supervisor there is no token either, and the socket's own answer says that better.
-            Err(error) if error.kind() == io::ErrorKind::NotFound => None,
+        match std::fs::read_to_string(&path) {
             Err(error) if error.kind() == io::ErrorKind::PermissionDenied => {
                 return Err(Problem::new(Code::WrongUser, format!("may not read {}: {error}", path.display()))
                     .help("only operators decide; an agent uses run, wait, withdraw, show and logs"));
             }
-            Err(error) => return Err(Problem::new(Code::LocalIo, format!("cannot read {}: {error}", path.display()))),
-        };
-        Ok(Client::new(&self.places.operator_socket(), token))
+            // Without a supervisor there is no token either, and the socket's own answer says that better.
+            Err(error) if error.kind() != io::ErrorKind::NotFound => {
+                return Err(Problem::new(Code::LocalIo, format!("cannot read {}: {error}", path.display())));
+            }
+            Ok(_) | Err(_) => {}
+        }
+        Ok(Client::with_token_file(&self.places.operator_socket(), &path))
     }
 
     /// A client that may read: the operator's, or the agent's for those who are not operators.

@@ -222,6 +222,7 @@ impl Core {
                     self.keepers.insert(sandbox, orders);
                 }
                 Effect::Launch { sandbox, proposal, envelope } => {
+                    self.tools.outputs.begin(&proposal);
                     let sent = self.order(&sandbox, Order::Launch { proposal, envelope });
                     if !sent {
                         // Its keeper has ended: nothing was written.

@@ -418,7 +418,8 @@ fn request(envelope: &Envelope, nonce: Nonce) -> Result<Vec<u8>, String> {
         nonce,
         deadline_ms: envelope.deadline_ms,
         keep_going: envelope.keep_going,
-        rlimits: vec![wire::Rlimit { resource: wire::Resource::Core, value: 0 }],
+        // The engine has set the profile's on every process of the sandbox already.
+        rlimits: Vec::new(),
         steps: envelope.steps.iter().map(|step| framed(step, cage)).collect(),
         files: envelope
             .files

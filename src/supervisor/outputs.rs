@@ -30,11 +30,10 @@ pub struct Outputs {
 }
 
 impl Outputs {
-    /// Begins the log of a run.
+    /// The log of a run, which is begun if it is not there. Whoever follows a run that has none is told that there is no
+    /// output, so it must be begun before anybody can learn of the run.
     pub fn begin(&self, id: &ProposalId) -> Arc<Log> {
-        let log = Arc::new(Log::default());
-        lock(&self.logs).insert(id.clone(), Arc::clone(&log));
-        log
+        Arc::clone(lock(&self.logs).entry(id.clone()).or_default())
     }
 
     /// Ends the log of a run: its end is durable, so the journal has it all.

@@ -98,7 +98,8 @@ fn check_step(field: &str, step: &DraftStep) -> Result<(), Problem> {
             return Err(invalid(&argv, "is empty").help("the program comes first, as in [\"ls\", \"-la\"]"));
         }
         Some(program) if program.0.is_empty() => {
-            return Err(invalid(&argv, "names no program: its first item is empty"));
+            return Err(invalid(&argv, "names no program: its first item is empty")
+                .help("the program comes first, as in [\"ls\", \"-la\"]"));
         }
         Some(_) => {}
     }
@@ -130,7 +131,7 @@ fn check_cwd(field: &str, path: &[u8]) -> Result<(), Problem> {
     no_nul(field, path)?;
     within(field, path.len(), MAX_PATH_BYTES, "bytes")?;
     if path.first() != Some(&b'/') {
-        return Err(invalid(field, "is not an absolute path"));
+        return Err(invalid(field, "is not an absolute path").help("begin it with a slash, as in /tmp"));
     }
     Ok(())
 }

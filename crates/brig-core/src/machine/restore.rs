@@ -1,5 +1,6 @@
 //! What a supervisor that starts takes over from the journal of the one before.
 
+use std::collections::BTreeMap;
 use std::sync::Arc;
 
 use super::Effect;
@@ -8,7 +9,7 @@ use super::proposals::{Phase, Proposal, Run};
 use crate::id::ProposalId;
 use crate::journal::Entry;
 use crate::profile::Hash;
-use crate::proposal::{Decider, EndKind, Ruling, VerdictKind};
+use crate::proposal::{Decider, EndKind, OutputSummary, Ruling, VerdictKind};
 use crate::time::{Now, Wall};
 
 /// An idempotency key that is still remembered.
@@ -83,8 +84,15 @@ impl Proposal {
 
 impl State {
     /// Takes over proposals by their entries, the oldest first, and keys. What waited waits again; what was approved and
-    /// has no end is lost, as nobody knows how far it came.
-    pub fn restore(&mut self, proposals: &[Vec<(Wall, Entry)>], keys: Vec<RememberedKey>, now: Now) -> Vec<Effect> {
+    /// has no end is lost, as nobody knows how far it came; `outputs` has what is kept of the output of such runs, which
+    /// their end must say like any other.
+    pub fn restore(
+        &mut self,
+        proposals: &[Vec<(Wall, Entry)>],
+        outputs: &BTreeMap<ProposalId, OutputSummary>,
+        keys: Vec<RememberedKey>,
+        now: Now,
+    ) -> Vec<Effect> {
         for key in keys {
             self.remember_key(key.agent, key.key, key.draft_hash, key.id);
         }
@@ -109,7 +117,10 @@ impl State {
                     self.give_verdict(&id, VerdictKind::Rejected, by, why, None, now);
                 }
                 Phase::Over => {}
-                _ => self.end_without_run(&id, EndKind::Lost, "the supervisor ended before it did", None, now),
+                _ => {
+                    let output = outputs.get(&id).cloned().unwrap_or_default();
+                    self.end_unseen(&id, EndKind::Lost, "the supervisor ended before it did", None, output, now);
+                }
             }
         }
         std::mem::take(&mut self.effects)

@@ -237,6 +237,19 @@ impl State {
 
     /// Ends a proposal that was approved and never reached a sandbox.
     pub(super) fn end_without_run(&mut self, id: &ProposalId, kind: EndKind, note: &str, by: Option<String>, now: Now) {
+        self.end_unseen(id, kind, note, by, OutputSummary::default(), now);
+    }
+
+    /// Ends a run whose end nobody saw, with the output that is kept of it.
+    pub(super) fn end_unseen(
+        &mut self,
+        id: &ProposalId,
+        kind: EndKind,
+        note: &str,
+        by: Option<String>,
+        output: OutputSummary,
+        now: Now,
+    ) {
         if let Some(proposal) = self.proposals.get(id)
             && let Some(pool) = self.pools.get_mut(&proposal.envelope.profile)
         {
@@ -250,7 +263,7 @@ impl State {
             note: note.to_owned(),
             step: 0,
             usage: RunUsage::default(),
-            output: OutputSummary::default(),
+            output,
             at: now.wall,
         };
         self.record_end(id, end, now);

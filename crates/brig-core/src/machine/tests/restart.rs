@@ -27,7 +27,7 @@ fn next(before: &World, later_ms: u64, profiles: Vec<Profile>) -> World {
             }
         }
     }
-    let effects = world.state.restore(&proposals, keys, world.now);
+    let effects = world.state.restore(&proposals, &BTreeMap::new(), keys, world.now);
     world.take(effects);
     world
 }

@@ -342,7 +342,7 @@ impl Life {
         // Whoever waited for an answer has lost the connection.
         self.tickets = self.world.answers.keys().copied().collect();
         let proposals: Vec<_> = self.records.by_proposal.values().cloned().collect();
-        let effects = self.world.state.restore(&proposals, Vec::new(), self.world.now);
+        let effects = self.world.state.restore(&proposals, &BTreeMap::new(), Vec::new(), self.world.now);
         self.world.take(effects);
         if self.dice.chance(70) {
             self.send(Event::EngineUp);
