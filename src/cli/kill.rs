@@ -57,7 +57,7 @@ pub async fn kill(context: &Context, args: &Args) -> Result<Exit, Stop> {
     Ok(exit)
 }
 
-/// A sandbox's name has a hyphen, a proposal's has none; the beginning of a sandbox's may have none either.
+/// A sandbox's name has a hyphen, a proposal's has none. Only a proposal's may be shortened.
 async fn one(client: &Client, id: &str) -> Result<(), Problem> {
     let nothing = serde_json::json!({});
     let sandbox = format!("/v1/sandboxes/{id}/kill");
