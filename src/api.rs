@@ -12,6 +12,7 @@ mod access;
 mod agent;
 pub mod client;
 mod follow;
+mod listener;
 mod operator;
 mod reply;
 mod server;

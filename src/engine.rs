@@ -17,6 +17,7 @@ use serde::{Deserialize, Serialize};
 use tokio::io::AsyncWrite;
 
 pub mod docker;
+pub mod scripted;
 
 /// Makes, watches and ends sandboxes.
 pub trait Engine: Send + Sync + 'static {

@@ -16,6 +16,7 @@ use std::os::unix::fs::OpenOptionsExt as _;
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
 use std::sync::atomic::AtomicU32;
+use std::time::Duration;
 
 use brig_core::id::ProposalId;
 use brig_core::journal::Entry;
@@ -53,6 +54,9 @@ use self::message::{Mailbox, Message};
 use self::meters::Meters;
 use self::outputs::Outputs;
 use self::recorder::Recorder;
+
+/// How long clients that are being answered may take to read that when the supervisor ends.
+const LAST_ANSWERS: Duration = Duration::from_millis(500);
 
 /// What a supervisor is started with.
 pub struct Options {
@@ -108,7 +112,7 @@ pub async fn serve_with(
     let (journal, recovered) = Journal::open(&places.journal())?;
     let started = Entry::Started { version: env!("CARGO_PKG_VERSION").to_owned(), pid: owner.pid };
     journal.record(vec![(clock::wall(), started)]).await?;
-    let token = operator_token(&places.operator_token())?;
+    let token = new_token()?;
 
     let (mailbox, inbox) = Mailbox::new();
     let (outputs, meters, consoles) = (Outputs::default(), Meters::default(), Arc::new(AtomicU32::new(0)));
@@ -120,11 +124,14 @@ pub async fn serve_with(
         consoles: Arc::clone(&consoles),
         access: Arc::new(Access {
             uid: process::uid(),
-            operator_token: token,
+            operator_token: token.clone(),
             agent_tokens: settings.agent_tokens.clone(),
         }),
     };
+    // The sockets before the token: where another supervisor listens, its token must stay.
     let servers = Servers::bind(&places.agent_socket(), &places.operator_socket(), services)?;
+    let traces = Traces([places.agent_socket(), places.operator_socket(), places.operator_token()]);
+    write_token(&places.operator_token(), &token)?;
 
     let clock = Clock::start();
     let kept = kept_outputs(&recovered, &journal.reader()).await?;
@@ -147,18 +154,20 @@ pub async fn serve_with(
         tokio::spawn(watcher::profiles(places.clone(), settings, mailbox.clone())),
         tokio::spawn(end_on_signals(mailbox)?),
     ];
-    let serving = tokio::spawn(servers.serve());
+    let (end_serving, ending) = tokio::sync::oneshot::channel();
+    let mut serving = tokio::spawn(servers.serve(ending));
     ready(&Ready { agent_socket: places.agent_socket(), operator_socket: places.operator_socket() });
     core.run(effects).await;
 
     for watcher in watchers {
         watcher.abort();
     }
-    serving.abort();
-    for left in [places.agent_socket(), places.operator_socket(), places.operator_token()] {
-        // It is ours, as the lock is; that it is gone already is as good.
-        let _ = std::fs::remove_file(left);
+    // Everyone is told how it ended before the process is gone, if they listen.
+    drop(end_serving);
+    if tokio::time::timeout(LAST_ANSWERS, &mut serving).await.is_err() {
+        serving.abort();
     }
+    drop(traces);
     let stopped = journal.record(vec![(clock::wall(), Entry::Stopped {})]).await;
     journal.close().await;
     stopped
@@ -236,18 +245,33 @@ fn lock_state(places: &Places) -> Result<File, Problem> {
     }
 }
 
-/// Makes a token that only this user can read: who has it, and the right user, may decide.
-fn operator_token(path: &Path) -> Result<String, Problem> {
-    let failed =
-        |error: &dyn std::fmt::Display| Problem::new(Code::LocalIo, format!("cannot make {}: {error}", path.display()));
+/// A token: who has it, and is the right user, may decide.
+fn new_token() -> Result<String, Problem> {
     let mut bytes = [0; 32];
-    getrandom::fill(&mut bytes).map_err(|error| failed(&error))?;
-    let token = brig_core::profile::Hash(bytes).hex();
+    getrandom::fill(&mut bytes)
+        .map_err(|error| Problem::new(Code::Internal, format!("the system has no randomness: {error}")))?;
+    Ok(brig_core::profile::Hash(bytes).hex())
+}
+
+/// Writes the token where only this user can read it.
+fn write_token(path: &Path, token: &str) -> Result<(), Problem> {
+    let failed = |error| Problem::new(Code::LocalIo, format!("cannot make {}: {error}", path.display()));
+    // One that an earlier supervisor has left, if any.
     let _ = std::fs::remove_file(path);
-    let mut file =
-        OpenOptions::new().create_new(true).write(true).mode(0o600).open(path).map_err(|error| failed(&error))?;
-    file.write_all(token.as_bytes()).map_err(|error| failed(&error))?;
-    Ok(token)
+    let mut file = OpenOptions::new().create_new(true).write(true).mode(0o600).open(path).map_err(failed)?;
+    file.write_all(token.as_bytes()).map_err(failed)
+}
+
+/// Files that are there while a supervisor is.
+struct Traces([PathBuf; 3]);
+
+impl Drop for Traces {
+    fn drop(&mut self) {
+        for left in &self.0 {
+            // It is ours, as the lock is; that it is gone already is as good.
+            let _ = std::fs::remove_file(left);
+        }
+    }
 }
 
 /// Ends the supervisor in good order when it is told to by a signal.

@@ -10,6 +10,7 @@
 mod cli;
 mod docker_engine;
 mod end_to_end;
+mod supervisor;
 mod terminal;
 mod support {
     pub mod brig;
@@ -18,4 +19,5 @@ mod support {
     pub mod fake_daemon;
     pub mod proxy;
     pub mod screen;
+    pub mod world;
 }

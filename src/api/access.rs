@@ -9,8 +9,8 @@ use brig_core::profile::Hash;
 use brig_core::proposal::{Agent, Operator};
 use hyper::HeaderMap;
 use hyper::header::AUTHORIZATION;
-use tokio::net::UnixListener;
 
+use super::listener::Bounded;
 use crate::supervisor::process::user_name;
 
 /// What the kernel says of a peer. A peer that it says nothing of may do nothing.
@@ -24,9 +24,9 @@ pub struct PeerId {
     pub pid: Option<i32>,
 }
 
-impl Connected<IncomingStream<'_, UnixListener>> for Peer {
-    fn connect_info(stream: IncomingStream<'_, UnixListener>) -> Self {
-        let credentials = stream.io().peer_cred().ok();
+impl Connected<IncomingStream<'_, Bounded>> for Peer {
+    fn connect_info(stream: IncomingStream<'_, Bounded>) -> Self {
+        let credentials = stream.io().stream().peer_cred().ok();
         Self(credentials.map(|it| PeerId { uid: it.uid(), pid: it.pid() }))
     }
 }
@@ -50,7 +50,7 @@ impl Access {
     pub fn agent(&self, peer: Peer, headers: &HeaderMap) -> Result<Agent, Problem> {
         let PeerId { uid, pid } = known(peer)?;
         let name = match token(headers)? {
-            None => user_name(uid),
+            None => self.unless_taken(user_name(uid))?,
             Some(token) => {
                 let hash = Hash::of(token.as_bytes());
                 let known = self.agent_tokens.iter().find(|(_, known)| **known == hash);
@@ -63,6 +63,15 @@ impl Access {
             }
         };
         Ok(Agent { name, uid, pid, is_operator_user: uid == self.uid || uid == 0 })
+    }
+
+    /// A user's name, as an agent's. One that was given to the holder of a token is his alone.
+    fn unless_taken(&self, name: String) -> Result<String, Problem> {
+        if self.agent_tokens.contains_key(&name) {
+            return Err(Problem::new(Code::WrongToken, format!("agent `{name}` has a token, and none was shown"))
+                .help("show it, or give that agent another name under `[agents.tokens]` in brig.toml"));
+        }
+        Ok(name)
     }
 
     /// The operator at the other end: the supervisor's own user or root, with the operator's token.
@@ -93,7 +102,8 @@ fn known(peer: Peer) -> Result<PeerId, Problem> {
 fn token(headers: &HeaderMap) -> Result<Option<&str>, Problem> {
     let Some(value) = headers.get(AUTHORIZATION) else { return Ok(None) };
     let token = value.to_str().ok().and_then(|value| value.strip_prefix("Bearer "));
-    token
-        .map(Some)
-        .ok_or_else(|| Problem::new(Code::WrongToken, "the header Authorization is not of the form `Bearer TOKEN`"))
+    token.map(Some).ok_or_else(|| {
+        Problem::new(Code::WrongToken, "the header Authorization is not of the form `Bearer TOKEN`")
+            .help("send the token so, or send no such header")
+    })
 }

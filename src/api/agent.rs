@@ -4,7 +4,7 @@ use std::time::Duration;
 
 use axum::Router;
 use axum::extract::rejection::BytesRejection;
-use axum::extract::{ConnectInfo, Path, Query, State};
+use axum::extract::{ConnectInfo, State};
 use axum::response::Response;
 use axum::routing::{get, post};
 use brig_core::id::ProposalId;
@@ -19,7 +19,7 @@ use tokio::time::{Instant, interval, timeout_at};
 
 use super::access::Peer;
 use super::follow::{self, Left, Lines, not_found, say};
-use super::reply::{self, Refusal};
+use super::reply::{self, Named, Options, Refusal};
 use super::server::{Services, read};
 use super::wire::{Done, FollowLine, ProposalDetail};
 use crate::supervisor::message::{Query as Look, Request};
@@ -53,7 +53,7 @@ struct ProposeOptions {
 async fn propose(
     State(services): State<Services>,
     ConnectInfo(peer): ConnectInfo<Peer>,
-    Query(options): Query<ProposeOptions>,
+    Options(options): Options<ProposeOptions>,
     headers: HeaderMap,
     body: Result<Bytes, BytesRejection>,
 ) -> Result<Response, Refusal> {
@@ -85,32 +85,26 @@ struct Conversation {
 }
 
 impl Conversation {
-    async fn lead(self, draft: Box<Draft>, begin: oneshot::Sender<Result<(), Problem>>) {
-        let asked = self.ask(draft, begin).await;
-        // Under a key that was used before it is an earlier proposal, with a name of its own.
-        let id = asked.as_ref().ok().and_then(Option::as_ref).unwrap_or(&self.id).clone();
-        let followed = match asked {
-            Ok(Some(_)) => follow::proposal(&self.services, &id, 0, true, &self.lines).await,
-            Ok(None) => Ok(()),
+    async fn lead(mut self, draft: Box<Draft>, begin: oneshot::Sender<Result<(), Problem>>) {
+        let followed = match self.ask(draft, begin).await {
+            Ok(true) => follow::proposal(&self.services, &self.id, 0, true, &self.lines).await,
+            Ok(false) => Ok(()),
             Err(left) => Err(left),
         };
         if let (Err(Left), true) = (followed, self.withdraw) {
-            let request = Request::Withdraw { id: id.clone(), agent: self.agent.clone() };
+            let request = Request::Withdraw { id: self.id.clone(), agent: self.agent.clone() };
             if let Err(problem) = self.services.mailbox.request(request).await {
-                tracing::debug!("{id} could not be withdrawn: {problem}");
+                tracing::debug!("{} could not be withdrawn: {problem}", self.id);
             }
         }
     }
 
-    /// Proposes. Its name when it was accepted; nothing when the client was told why not.
-    async fn ask(
-        &self,
-        draft: Box<Draft>,
-        begin: oneshot::Sender<Result<(), Problem>>,
-    ) -> Result<Option<ProposalId>, Left> {
-        let profile = draft.profile.clone();
+    /// Proposes. True when it was accepted, under the name that it has from then on: another one where its key was known.
+    /// False when the client was told why not.
+    async fn ask(&mut self, draft: Box<Draft>, begin: oneshot::Sender<Result<(), Problem>>) -> Result<bool, Left> {
+        let (profile, mailbox) = (draft.profile.clone(), self.services.mailbox.clone());
         let request = Request::Propose { id: self.id.clone(), agent: self.agent.clone(), draft };
-        let mut answer = std::pin::pin!(self.services.mailbox.request(request));
+        let mut answer = std::pin::pin!(mailbox.request(request));
         let quick = tokio::select! {
             biased;
             answer = &mut answer => Some(answer),
@@ -118,8 +112,11 @@ impl Conversation {
             () = tokio::time::sleep(PATIENCE) => None,
         };
         match quick.map(|answer| answer.and_then(accepted)) {
-            Some(Ok(id)) => begin.send(Ok(())).map(|()| Some(id)).map_err(|_| Left),
-            Some(Err(problem)) => begin.send(Err(problem)).map(|()| None).map_err(|_| Left),
+            Some(Ok(id)) => {
+                self.id = id;
+                begin.send(Ok(())).map(|()| true).map_err(|_| Left)
+            }
+            Some(Err(problem)) => begin.send(Err(problem)).map(|()| false).map_err(|_| Left),
             None => {
                 begin.send(Ok(())).map_err(|_| Left)?;
                 let answer = tokio::select! {
@@ -128,8 +125,11 @@ impl Conversation {
                     Left = self.tell_progress(profile) => return Err(Left),
                 };
                 match answer.and_then(accepted) {
-                    Ok(id) => Ok(Some(id)),
-                    Err(problem) => say(&self.lines, &FollowLine::Problem(problem)).await.map(|()| None),
+                    Ok(id) => {
+                        self.id = id;
+                        Ok(true)
+                    }
+                    Err(problem) => say(&self.lines, &FollowLine::Problem(problem)).await.map(|()| false),
                 }
             }
         }
@@ -166,13 +166,12 @@ struct WaitOptions {
 async fn show(
     State(services): State<Services>,
     ConnectInfo(peer): ConnectInfo<Peer>,
-    Path(id): Path<String>,
-    Query(options): Query<WaitOptions>,
+    Named(id): Named,
+    Options(options): Options<WaitOptions>,
     headers: HeaderMap,
 ) -> Result<Response, Refusal> {
     let agent = services.access.agent(peer, &headers)?;
-    let id = ProposalId(id);
-    own(&services, &agent, &id).await?;
+    let id = own_named(&services, &agent, id).await?;
     let until = Instant::now() + Duration::from_millis(options.wait_ms.min(LONGEST_WAIT_MS));
     if let Some(mut row) = services.mailbox.query(|reply| Look::Follow(id.clone(), reply)).await? {
         // An elapsed wait answers with what there is, and so does a supervisor that ends.
@@ -194,13 +193,12 @@ struct OutputOptions {
 async fn output(
     State(services): State<Services>,
     ConnectInfo(peer): ConnectInfo<Peer>,
-    Path(id): Path<String>,
-    Query(options): Query<OutputOptions>,
+    Named(id): Named,
+    Options(options): Options<OutputOptions>,
     headers: HeaderMap,
 ) -> Result<Response, Refusal> {
     let agent = services.access.agent(peer, &headers)?;
-    let id = ProposalId(id);
-    own(&services, &agent, &id).await?;
+    let id = own_named(&services, &agent, id).await?;
     Ok(stream_output(services, id, options.from, options.follow))
 }
 
@@ -217,11 +215,12 @@ pub fn stream_output(services: Services, id: ProposalId, from: u64, live: bool) 
 async fn withdraw(
     State(services): State<Services>,
     ConnectInfo(peer): ConnectInfo<Peer>,
-    Path(id): Path<String>,
+    Named(id): Named,
     headers: HeaderMap,
 ) -> Result<Response, Refusal> {
     let agent = services.access.agent(peer, &headers)?;
-    services.mailbox.request(Request::Withdraw { id: ProposalId(id), agent }).await?;
+    let id = own_named(&services, &agent, id).await?;
+    services.mailbox.request(Request::Withdraw { id, agent }).await?;
     Ok(reply::json(&Done {}))
 }
 
@@ -239,6 +238,31 @@ fn accepted(answer: Answer) -> Result<ProposalId, Problem> {
         Answer::Accepted(id) => Ok(id),
         Answer::Done => Err(Problem::new(Code::Internal, "a proposal was answered with nothing")),
     }
+}
+
+/// The agent's own proposal of this name, which may be shortened to what is unique among its own that are remembered.
+async fn own_named(services: &Services, agent: &Agent, name: String) -> Result<ProposalId, Problem> {
+    if name.len() < ProposalId::LENGTH {
+        let (fit, _) = services.mailbox.query(|reply| Look::Named(name.to_ascii_lowercase(), reply)).await?;
+        let mut own_ones = Vec::new();
+        for id in fit {
+            if own(services, agent, &id).await.is_ok() {
+                own_ones.push(id);
+            }
+        }
+        return match own_ones.len() {
+            1 => Ok(own_ones.swap_remove(0)),
+            0 => Err(not_found(&ProposalId(name))),
+            many => {
+                let shown = brig_core::visible::line(name.as_bytes());
+                Err(Problem::new(Code::Ambiguous, format!("`{shown}` fits {many} of your proposals"))
+                    .help("give more of its letters"))
+            }
+        };
+    }
+    let id = ProposalId(name);
+    own(services, agent, &id).await?;
+    Ok(id)
 }
 
 /// One of the agent's own proposals. Those of others are as good as not there.

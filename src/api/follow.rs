@@ -12,6 +12,7 @@ use brig_core::blob::Blob;
 use brig_core::id::ProposalId;
 use brig_core::machine::Proposal;
 use brig_core::problem::Problem;
+use brig_core::proposal::Status;
 use bytes::{Bytes, BytesMut};
 use futures_util::stream::{self, Stream};
 use tokio::sync::broadcast::error::RecvError;
@@ -27,7 +28,9 @@ use crate::supervisor::outputs::Follower;
 use crate::supervisor::view;
 
 /// Pieces that a client may be behind.
-const BEHIND: usize = 16;
+const BEHIND: usize = 4;
+/// Bytes of output in a piece, about: a chunk more than this ends it.
+const PIECE_BYTES: usize = 64 << 10;
 /// How often a silent stream says that it is alive.
 const ALIVE_EVERY: Duration = Duration::from_secs(10);
 
@@ -89,8 +92,10 @@ async fn remembered(
     lines: &Lines,
 ) -> Result<(), Stop> {
     let open = || services.outputs.follow(id, from, services.journal.clone());
+    // Before it runs there is no log yet, and what looked for one would find nothing but what the journal has.
+    let writes = |row: &ProposalRow| row.run.is_some() && row.status != Status::Approved;
     let mut row = rows.borrow_and_update().clone();
-    let mut output = row.run.is_some().then(open);
+    let mut output = writes(&row).then(open);
     let mut output_ended = false;
     say(lines, &FollowLine::Proposal(Box::new(row.clone()))).await?;
     if !live {
@@ -114,7 +119,7 @@ async fn remembered(
                     return Err(Problem::new(brig_core::problem::Code::ShuttingDown, "the supervisor is ending").into());
                 }
                 row = rows.borrow_and_update().clone();
-                if output.is_none() && row.run.is_some() {
+                if output.is_none() && writes(&row) {
                     output = Some(open());
                 }
                 if !row.status.is_final() {
@@ -141,7 +146,12 @@ async fn next_chunks(output: &mut Option<Follower>) -> Result<Vec<Chunk>, Proble
 
 async fn write_rest(output: &mut Follower, lines: &Lines) -> Result<(), Stop> {
     loop {
-        let chunks = output.rest().await?;
+        let chunks = tokio::select! {
+            biased;
+            // The journal may be failing, and what is missing come never.
+            () = lines.closed() => return Err(Stop::Left),
+            chunks = output.rest() => chunks?,
+        };
         if chunks.is_empty() {
             return Ok(());
         }
@@ -176,10 +186,8 @@ pub fn not_found(id: &ProposalId) -> Problem {
         .help("`brig queue` lists those that wait")
 }
 
+/// Writes chunks in pieces of bounded size: what a client that does not read is behind by is memory.
 async fn write(chunks: &[Chunk], lines: &Lines) -> Result<(), Left> {
-    if chunks.is_empty() {
-        return Ok(());
-    }
     let mut piece = BytesMut::new();
     for chunk in chunks {
         piece.extend_from_slice(&ndjson(&FollowLine::Output {
@@ -188,6 +196,12 @@ async fn write(chunks: &[Chunk], lines: &Lines) -> Result<(), Left> {
             stream: chunk.stream,
             data: Blob(chunk.bytes.to_vec()),
         }));
+        if piece.len() >= PIECE_BYTES {
+            lines.send(piece.split().freeze()).await.map_err(|_| Left)?;
+        }
+    }
+    if piece.is_empty() {
+        return Ok(());
     }
     lines.send(piece.freeze()).await.map_err(|_| Left)
 }

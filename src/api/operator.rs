@@ -2,7 +2,7 @@
 
 use axum::Router;
 use axum::extract::rejection::BytesRejection;
-use axum::extract::{ConnectInfo, FromRequestParts, Path, Query, State};
+use axum::extract::{ConnectInfo, FromRequestParts, State};
 use axum::response::Response;
 use axum::routing::{get, post};
 use brig_core::id::{ProposalId, SandboxId};
@@ -16,7 +16,7 @@ use serde::Deserialize;
 use super::access::Peer;
 use super::agent::{detail, stream_output};
 use super::follow::{self, not_found};
-use super::reply::{self, Refusal};
+use super::reply::{self, Named, Options, Refusal};
 use super::server::{Services, read};
 use super::wire::{Choice, Done, ProposalRow, Snapshot, VerdictRequest};
 use crate::supervisor::message::{Message, Query as Look, Request};
@@ -78,14 +78,14 @@ struct ListOptions {
 async fn proposals(
     State(services): State<Services>,
     _: Asker,
-    Query(options): Query<ListOptions>,
+    Options(options): Options<ListOptions>,
 ) -> Result<Response, Refusal> {
     let rows = services.mailbox.query(Look::Snapshot).await?.proposals;
     let wanted = |row: &ProposalRow| options.status.is_none_or(|status| row.status == status);
     Ok(reply::json(&rows.into_iter().filter(wanted).collect::<Vec<_>>()))
 }
 
-async fn show(State(services): State<Services>, _: Asker, Path(id): Path<String>) -> Result<Response, Refusal> {
+async fn show(State(services): State<Services>, _: Asker, Named(id): Named) -> Result<Response, Refusal> {
     let id = proposal_named(&services, &id).await?;
     Ok(reply::json(&detail(&services, &id).await?))
 }
@@ -103,8 +103,8 @@ struct OutputOptions {
 async fn output(
     State(services): State<Services>,
     _: Asker,
-    Path(id): Path<String>,
-    Query(options): Query<OutputOptions>,
+    Named(id): Named,
+    Options(options): Options<OutputOptions>,
 ) -> Result<Response, Refusal> {
     let id = proposal_named(&services, &id).await?;
     Ok(stream_output(services, id, options.from, options.follow))
@@ -113,7 +113,7 @@ async fn output(
 async fn verdict(
     State(services): State<Services>,
     Asker(operator): Asker,
-    Path(id): Path<String>,
+    Named(id): Named,
     body: Result<Bytes, BytesRejection>,
 ) -> Result<Response, Refusal> {
     let VerdictRequest { digest, verdict, reason } = reply::body(&read(body)?)?;
@@ -129,7 +129,7 @@ async fn verdict(
 async fn kill_run(
     State(services): State<Services>,
     Asker(operator): Asker,
-    Path(id): Path<String>,
+    Named(id): Named,
 ) -> Result<Response, Refusal> {
     let target = Target::Proposal(proposal_named(&services, &id).await?);
     services.mailbox.request(Request::Kill { target, operator }).await?;
@@ -139,14 +139,10 @@ async fn kill_run(
 async fn kill_sandbox(
     State(services): State<Services>,
     Asker(operator): Asker,
-    Path(id): Path<String>,
+    Named(id): Named,
 ) -> Result<Response, Refusal> {
-    let (_, named) = services.mailbox.query(|reply| Look::Named(id.clone(), reply)).await?;
-    let sandbox = match named.as_slice() {
-        [one] => one.clone(),
-        // Where it fits more than one, only the whole name will do; where it fits none, the core says so.
-        _ => SandboxId(id),
-    };
+    // Its whole name alone: sandboxes are numbered, so the name of one that is gone is the beginning of others'.
+    let sandbox = SandboxId(id);
     services.mailbox.request(Request::Kill { target: Target::Sandbox(sandbox), operator }).await?;
     Ok(reply::json(&Done {}))
 }

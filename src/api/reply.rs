@@ -1,12 +1,15 @@
 //! Answers, and the requests that are read by hand so that what is wrong with them is said well.
 
 use axum::body::Body;
+use axum::extract::{FromRequestParts, Path, Query};
 use axum::response::{IntoResponse, Response};
 use brig_core::problem::{Code, Problem};
+use brig_core::visible;
 use bytes::Bytes;
 use futures_util::stream::{Stream, StreamExt as _};
 use hyper::StatusCode;
 use hyper::header::CONTENT_TYPE;
+use hyper::http::request::Parts;
 use serde::Serialize;
 use serde::de::DeserializeOwned;
 
@@ -73,4 +76,36 @@ pub fn body<T: DeserializeOwned>(bytes: &Bytes) -> Result<T, Problem> {
         Problem::new(Code::Malformed, format!("the request's body is not what is expected here: {error}"))
             .help("docs/api.md shows each request")
     })
+}
+
+/// What stands after the `?` of a request.
+pub struct Options<T>(pub T);
+
+impl<S: Send + Sync, T: DeserializeOwned> FromRequestParts<S> for Options<T> {
+    type Rejection = Refusal;
+
+    async fn from_request_parts(parts: &mut Parts, services: &S) -> Result<Self, Refusal> {
+        let Query(options) = Query::from_request_parts(parts, services)
+            .await
+            .map_err(|error| malformed(&format!("what follows the `?` cannot be read: {}", error.body_text())))?;
+        Ok(Self(options))
+    }
+}
+
+/// The name in the path of a request.
+pub struct Named(pub String);
+
+impl<S: Send + Sync> FromRequestParts<S> for Named {
+    type Rejection = Refusal;
+
+    async fn from_request_parts(parts: &mut Parts, services: &S) -> Result<Self, Refusal> {
+        let Path(name) = Path::from_request_parts(parts, services)
+            .await
+            .map_err(|error| malformed(&format!("the name in the path cannot be read: {}", error.body_text())))?;
+        Ok(Self(name))
+    }
+}
+
+fn malformed(what: &str) -> Problem {
+    Problem::new(Code::Malformed, visible::line(what.as_bytes())).help("docs/api.md shows each request")
 }

@@ -9,20 +9,29 @@ use std::sync::atomic::AtomicU32;
 use axum::Router;
 use axum::extract::DefaultBodyLimit;
 use axum::extract::rejection::BytesRejection;
+use axum::response::{IntoResponse as _, Response};
 use brig_core::problem::{Code, Problem};
-use hyper::{Method, Uri};
+use futures_util::FutureExt as _;
+use hyper::{Method, StatusCode, Uri};
 use tokio::net::UnixListener;
+use tokio::sync::oneshot;
 
 use super::access::{Access, Peer};
+use super::listener::Bounded;
 use super::reply::Refusal;
 use super::{agent, operator};
 use crate::journal::Reader;
 use crate::supervisor::message::Mailbox;
 use crate::supervisor::meters::Meters;
 use crate::supervisor::outputs::Outputs;
+use crate::supervisor::process;
 
 /// Bytes of a request's body: what admission takes at most, in base64, with room for the rest.
 const BODY_LIMIT: usize = 16 << 20;
+
+/// Connections at once on each of the sockets; who comes later waits.
+const AGENT_CONNECTIONS: usize = 1024;
+const OPERATOR_CONNECTIONS: usize = 128;
 
 /// What requests are served with.
 #[derive(Clone)]
@@ -60,12 +69,20 @@ impl Servers {
         })
     }
 
-    /// Serves both until the task is ended.
-    pub async fn serve(self) {
-        let serve = |(listener, router): (UnixListener, Router)| {
-            axum::serve(listener, router.into_make_service_with_connect_info::<Peer>())
+    /// Serves both until `end` comes, and then until those who are being answered have been.
+    pub async fn serve(self, end: oneshot::Receiver<()>) {
+        let end = end.map(drop).shared();
+        // Half of the files that may be open for those who propose, an eighth for those who decide; the rest is for the
+        // journal, the engine and the cgroups.
+        let files = process::open_files();
+        let serve = |(listener, router): (UnixListener, Router), places| {
+            let listener = Bounded::new(listener, places);
+            let router = router.into_make_service_with_connect_info::<Peer>();
+            axum::serve(listener, router).with_graceful_shutdown(end.clone()).into_future()
         };
-        let (agent, operator) = tokio::join!(serve(self.agent).into_future(), serve(self.operator).into_future());
+        let agent = serve(self.agent, AGENT_CONNECTIONS.min(files / 2));
+        let operator = serve(self.operator, OPERATOR_CONNECTIONS.min(files / 8));
+        let (agent, operator) = tokio::join!(agent, operator);
         if let Err(error) = agent.and(operator) {
             tracing::error!("a socket can no longer be served: {error}");
         }
@@ -73,7 +90,7 @@ impl Servers {
 }
 
 fn limited(routes: Router<Services>) -> Router<Services> {
-    routes.fallback(no_such).method_not_allowed_fallback(no_such).layer(DefaultBodyLimit::max(BODY_LIMIT))
+    routes.fallback(no_such).method_not_allowed_fallback(not_so).layer(DefaultBodyLimit::max(BODY_LIMIT))
 }
 
 async fn no_such(method: Method, uri: Uri) -> Refusal {
@@ -82,6 +99,13 @@ async fn no_such(method: Method, uri: Uri) -> Refusal {
         Problem::new(Code::NotFound, format!("there is no {method} {asked} here"))
             .help("docs/api.md lists what there is"),
     )
+}
+
+async fn not_so(method: Method, uri: Uri) -> Response {
+    let asked = brig_core::visible::line(uri.path().as_bytes());
+    let problem = Problem::new(Code::Malformed, format!("{asked} cannot be asked with {method}"))
+        .help("docs/api.md lists what there is");
+    (StatusCode::METHOD_NOT_ALLOWED, Refusal(problem)).into_response()
 }
 
 /// A body that is too large or broke off, in our words.

@@ -12,7 +12,6 @@ use serde_json::json;
 use super::context::Context;
 use super::exit::{Exit, Stop};
 use super::output;
-use crate::config::units::size_text;
 use crate::journal::{Reader, Verified};
 
 /// Arguments of `brig audit`.
@@ -67,8 +66,7 @@ pub async fn audit(context: &Context, args: &Args) -> Result<Exit, Stop> {
 
 fn text(verified: &Verified) -> String {
     let Verified { entries, runs, output_bytes, head, fault, .. } = verified;
-    let fits =
-        format!("{entries} entries and {runs} ended runs with {} of output fit\nhead {head}", size_text(*output_bytes));
+    let fits = format!("{entries} entries and {runs} ended runs with {output_bytes} bytes of output fit\nhead {head}");
     let Some(fault) = fault else { return format!("the journal is intact: {fits}\n") };
     let at = fault.number.map_or_else(String::new, |number| format!(" at entry {number}"));
     let of = fault.proposal.as_ref().map_or_else(String::new, |id| format!(", proposal {id}"));
@@ -130,7 +128,7 @@ mod tests {
     fn a_fault_is_said_with_its_place() {
         let mut verified =
             Verified { entries: 7, entry_bytes: 1, runs: 2, output_bytes: 2048, head: Hash::of(b""), fault: None };
-        let fits = "7 entries and 2 ended runs with 2k of output fit";
+        let fits = "7 entries and 2 ended runs with 2048 bytes of output fit";
         assert!(text(&verified).starts_with(&format!("the journal is intact: {fits}\nhead e3b0c442")));
         let how = "its hash is another".to_owned();
         verified.fault = Some(Fault { number: Some(8), proposal: Some(ProposalId("abc".into())), how });

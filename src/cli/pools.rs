@@ -33,6 +33,13 @@ pub async fn pools(context: &Context) -> Result<Exit, Stop> {
     if let Some(away) = &snapshot.supervisor.engine_problem {
         remark(&format!("the engine is away for {}: {}", span(now - away.since.0), line(&away.problem.to_string())));
     }
+    if let Some(failed) = &snapshot.supervisor.journal_problem {
+        let problem = line(&failed.problem.to_string());
+        remark(&format!("nothing new runs, as the journal has failed for {}: {problem}", span(now - failed.since.0)));
+    }
+    if let Some(wrong) = &snapshot.supervisor.config_problem {
+        remark(&format!("the profiles before the last change are in force: {}", line(&wrong.problem.to_string())));
+    }
     for pool in &snapshot.pools {
         if let Some(problem) = &pool.last_error {
             let retry = pool.retry_at.map_or_else(String::new, |at| format!("; tried again in {}", span(at.0 - now)));

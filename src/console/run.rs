@@ -26,6 +26,7 @@ pub async fn run(options: Options) -> anyhow::Result<Leave> {
     let theme = options.theme.for_terminal(options.color);
     let mut signals = Signals::new()?;
     let mut guard = Guard::take()?;
+    terminal::end_after_signals()?;
     let (sender, messages) = mpsc::channel(link::QUEUE);
     let connection = Connection::start(options.client, sender);
     let size = guard.terminal.size()?;

@@ -3,6 +3,7 @@
 use std::io::{self, IsTerminal as _, Stdout};
 use std::sync::Once;
 use std::sync::atomic::{AtomicBool, Ordering};
+use std::time::Duration;
 
 use brig_core::problem::{Code, Problem};
 use crossterm::event::{DisableBracketedPaste, EnableBracketedPaste};
@@ -82,6 +83,25 @@ fn give_back_on_panic() {
 /// Ends after a panic on another thread. The terminal was given back then, so the console must not draw any more.
 pub async fn panicked() {
     PANICKED.notified().await;
+}
+
+/// How long leaving may take after a signal: a terminal that nobody reads any more holds up whoever writes to it.
+const PATIENCE: Duration = Duration::from_secs(2);
+
+/// Ends the process should a signal not lead to an end in good order.
+///
+/// # Errors
+/// When the system refuses to listen for signals.
+pub fn end_after_signals() -> io::Result<()> {
+    let mut signals = Signals::new()?;
+    tokio::spawn(async move {
+        let number = signals.next().await;
+        tokio::time::sleep(PATIENCE).await;
+        // The modes can be given back without writing anything.
+        let _ = disable_raw_mode();
+        std::process::exit(128 + number);
+    });
+    Ok(())
 }
 
 /// The signals that ask a console to end.

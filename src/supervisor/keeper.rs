@@ -4,6 +4,7 @@
 //! sees it tells as events, in this order: `Armed`, then at most `Started` (or `Refused`), `OutputFull` and `Ended`, then
 //! `Gone`.
 
+use std::future::pending;
 use std::pin::Pin;
 use std::sync::Arc;
 use std::time::Duration;
@@ -17,10 +18,10 @@ use brig_core::proposal::{Outcome, RunReport, RunUsage};
 use brig_init::wire::{self, Fence, FenceFinder, How, Nonce, Stream, Trailer, Why};
 use bytes::Bytes;
 use futures_util::StreamExt as _;
-use futures_util::stream::BoxStream;
+use futures_util::stream::{BoxStream, Fuse};
 use tokio::io::{AsyncWrite, AsyncWriteExt as _};
-use tokio::sync::mpsc;
-use tokio::time::{Instant, timeout, timeout_at};
+use tokio::sync::{mpsc, oneshot};
+use tokio::time::{Instant, sleep, timeout, timeout_at};
 
 use super::message::Mailbox;
 use super::meters::Meters;
@@ -33,8 +34,11 @@ use crate::journal::Journal;
 const LINGER: Duration = Duration::from_secs(5);
 /// How long writing a cancellation may take: the sandbox may not read any more.
 const CANCEL: Duration = Duration::from_millis(200);
-/// How long to wait before a kill that failed is tried again.
+/// How long to wait before a kill that failed is tried again, at first and at most.
 const KILL_AGAIN: Duration = Duration::from_millis(500);
+const KILL_AGAIN_LATER: Duration = Duration::from_secs(5);
+/// How long a sandbox may take none of its request. An armed init reads all the time.
+const UNREAD: Duration = Duration::from_secs(10);
 
 /// What a keeper can be told.
 #[derive(Debug)]
@@ -75,16 +79,20 @@ struct Keeper {
     engine_id: String,
     /// `None` once it was let go.
     stdin: Option<Pin<Box<dyn AsyncWrite + Send>>>,
-    output: BoxStream<'static, Result<(OutputStream, Bytes), Problem>>,
+    /// Fused, as its end is looked at more than once.
+    output: Fuse<BoxStream<'static, Result<(OutputStream, Bytes), Problem>>>,
     orders: mpsc::Receiver<Order>,
     tools: Tools,
-    killing: bool,
+    /// It is being killed. Tells when it was killed so long ago that its end should have been seen.
+    killing: Option<oneshot::Receiver<()>>,
 }
 
 /// What came first.
 enum Came {
     Order(Option<Order>),
     Output(Option<Result<(OutputStream, Bytes), Problem>>),
+    /// It was killed, and its output still has no end.
+    Outlived,
 }
 
 impl Keeper {
@@ -93,7 +101,7 @@ impl Keeper {
         if let Some(meter) = meter {
             tools.meters.add(id.clone(), meter);
         }
-        Self { id, engine_id, stdin: Some(stdin), output, orders, tools, killing: false }
+        Self { id, engine_id, stdin: Some(stdin), output: output.fuse(), orders, tools, killing: None }
     }
 
     async fn run(mut self) {
@@ -103,7 +111,7 @@ impl Keeper {
             Came::Order(Some(Order::Launch { proposal, envelope })) => self.serve(proposal, &envelope).await,
             Came::Order(Some(Order::Kill)) => self.kill(),
             // An armed init says nothing: whatever it said, or its end, makes it useless.
-            Came::Order(Some(Order::Discard) | None) | Came::Output(_) => {}
+            Came::Order(Some(Order::Discard) | None) | Came::Output(_) | Came::Outlived => {}
         }
         self.see_it_gone().await;
         self.tools.meters.remove(&self.id);
@@ -122,6 +130,7 @@ impl Keeper {
             biased;
             order = self.orders.recv() => Came::Order(order),
             item = self.output.next() => Came::Output(item),
+            () = outlived(&mut self.killing) => Came::Outlived,
         }
     }
 
@@ -161,7 +170,7 @@ impl Keeper {
         while written < frame.len() {
             let wrote = tokio::select! {
                 biased;
-                wrote = stdin.write(&frame[written..]) => wrote,
+                wrote = timeout(UNREAD, stdin.write(&frame[written..])) => wrote,
                 // Only a kill can come now; the rest of the frame does not matter then.
                 Some(_) = self.orders.recv() => {
                     self.kill();
@@ -169,9 +178,14 @@ impl Keeper {
                 }
             };
             match wrote {
-                Ok(count) if count > 0 => written += count,
+                Ok(Ok(count)) if count > 0 => written += count,
                 // What was written is spent: its end will be told by the output's.
-                _ => return written > 0,
+                Ok(_) => return written > 0,
+                Err(_) => {
+                    tracing::warn!("{} does not read its request, and is killed", self.id);
+                    self.kill();
+                    return written > 0;
+                }
             }
         }
         // An error here is one of a sandbox that has just died, which its output tells too.
@@ -186,6 +200,7 @@ impl Keeper {
                 Came::Order(Some(Order::Kill) | None) => self.kill(),
                 Came::Order(Some(other)) => tracing::error!("{}: {other:?} during a run", self.id),
                 Came::Output(None) => return Outcome::Lost("the sandbox ended without a word".to_owned()),
+                Came::Outlived => return Outcome::Lost("it was killed, and its end was not seen".to_owned()),
                 Came::Output(Some(Err(problem))) => return Outcome::Lost(problem.to_string()),
                 Came::Output(Some(Ok((stream, bytes)))) => {
                     if run.take(stream, &bytes).await {
@@ -203,12 +218,14 @@ impl Keeper {
         }
     }
 
-    /// Kills the sandbox, without waiting for it: init is told, which is quickest, and the engine is told, which is sure.
+    /// Kills the sandbox, without waiting for it: init is told, which is quickest, and the engine is told, which is sure
+    /// and is tried for as long as the sandbox is kept.
     fn kill(&mut self) {
-        if self.killing {
+        if self.killing.is_some() {
             return;
         }
-        self.killing = true;
+        let (mut outlived, killing) = oneshot::channel();
+        self.killing = Some(killing);
         if let Some(mut stdin) = self.stdin.take() {
             tokio::spawn(async move {
                 // Dropping the input afterwards is the death of the owner, which init obeys as well.
@@ -219,12 +236,18 @@ impl Keeper {
         }
         let (engine, engine_id, id) = (Arc::clone(&self.tools.engine), self.engine_id.clone(), self.id.clone());
         tokio::spawn(async move {
-            for _ in 0..10 {
-                match engine.kill(&engine_id).await {
-                    Ok(()) => return,
-                    Err(problem) => tracing::warn!("{id} could not be killed, and is tried again: {problem}"),
+            let mut pause = KILL_AGAIN;
+            while let Err(problem) = engine.kill(&engine_id).await {
+                tracing::warn!("{id} could not be killed, and is tried again: {problem}");
+                tokio::select! {
+                    () = outlived.closed() => return,
+                    () = sleep(pause) => pause = (pause * 2).min(KILL_AGAIN_LATER),
                 }
-                tokio::time::sleep(KILL_AGAIN).await;
+            }
+            tokio::select! {
+                () = outlived.closed() => {}
+                // Nobody may wait for it any more.
+                () = sleep(LINGER) => drop(outlived.send(())),
             }
         });
     }
@@ -263,6 +286,16 @@ impl Keeper {
         let mailbox = self.tools.mailbox.clone();
         async move { mailbox.event(event).await }
     }
+}
+
+/// Returns when a sandbox that is being killed should have been seen to end.
+async fn outlived(killing: &mut Option<oneshot::Receiver<()>>) {
+    if let Some(killing) = killing
+        && killing.await.is_ok()
+    {
+        return;
+    }
+    pending().await
 }
 
 /// One run, as it comes in.
@@ -366,7 +399,8 @@ fn request(envelope: &Envelope, nonce: Nonce) -> Result<Vec<u8>, String> {
         nonce,
         deadline_ms: envelope.deadline_ms,
         keep_going: envelope.keep_going,
-        rlimits: vec![wire::Rlimit { resource: wire::Resource::Core, value: 0 }],
+        // The engine has set the profile's on every process of the sandbox already.
+        rlimits: Vec::new(),
         steps: envelope.steps.iter().map(|step| framed(step, cage)).collect(),
         files: envelope
             .files

@@ -19,7 +19,7 @@ const KEPT_BYTES: usize = 1 << 20;
 /// What a chunk counts beside its bytes.
 const CHUNK_BYTES: usize = 64;
 /// Bytes that a reader takes from the journal at once.
-const PAGE_BYTES: usize = 1 << 20;
+const PAGE_BYTES: usize = 256 << 10;
 /// How long to wait for the journal to have committed what it was handed.
 const COMMIT_WAIT: Duration = Duration::from_millis(5);
 

@@ -3,6 +3,7 @@
 use std::fs;
 
 use brig_core::problem::{Code, Problem};
+use rustix::process::{Resource, getrlimit, setrlimit};
 
 use crate::engine::Owner;
 
@@ -49,6 +50,19 @@ pub fn hostname() -> String {
 /// The user of this process.
 pub fn uid() -> u32 {
     rustix::process::geteuid().as_raw()
+}
+
+/// How many files this process may have open: as many as it can be allowed without asking anybody, up to 65,536.
+pub fn open_files() -> usize {
+    let mut limit = getrlimit(Resource::Nofile);
+    let wanted = limit.maximum.unwrap_or(u64::MAX).min(1 << 16);
+    if limit.current.is_some_and(|current| current < wanted) {
+        limit.current = Some(wanted);
+        if setrlimit(Resource::Nofile, limit).is_err() {
+            limit = getrlimit(Resource::Nofile);
+        }
+    }
+    usize::try_from(limit.current.unwrap_or(u64::MAX)).unwrap_or(usize::MAX)
 }
 
 /// A user's name, from the local user database; `uid 1000` where it has none.

@@ -21,6 +21,8 @@ pub struct Transcript {
     next: u64,
     left: u64,
     dropped: u64,
+    /// More came than the limit lets through.
+    is_over: bool,
     stdout: Tally,
     stderr: Tally,
 }
@@ -35,7 +37,7 @@ impl Transcript {
     /// An empty one, which takes `limit` bytes.
     pub fn new(proposal: ProposalId, limit: u64, journal: Journal, log: Arc<Log>) -> Self {
         let (stdout, stderr) = (Tally::default(), Tally::default());
-        Self { proposal, journal, log, next: 0, left: limit, dropped: 0, stdout, stderr }
+        Self { proposal, journal, log, next: 0, left: limit, dropped: 0, is_over: false, stdout, stderr }
     }
 
     /// Adds bytes, as far as the limit lets it; waits while the journal is behind. True when this was what reached the
@@ -46,13 +48,13 @@ impl Transcript {
         }
         let fits = usize::try_from(self.left).unwrap_or(usize::MAX).min(bytes.len());
         let over = bytes.split_off(fits);
-        let was_open = self.dropped == 0;
         self.dropped += over.len() as u64;
         self.left -= fits as u64;
         if !bytes.is_empty() {
             self.keep(stream, bytes).await;
         }
-        was_open && self.dropped > 0
+        // What the journal could not take is lost as well, and is no reason to end the run.
+        !over.is_empty() && !std::mem::replace(&mut self.is_over, true)
     }
 
     async fn keep(&mut self, stream: OutputStream, bytes: Bytes) {

@@ -15,12 +15,15 @@ impl ProposalId {
     /// The alphabet of identifiers: Crockford's base 32, which has no letter that is read as a digit.
     const ALPHABET: &'static [u8; 32] = b"0123456789abcdefghjkmnpqrstvwxyz";
 
+    /// Characters of an identifier.
+    pub const LENGTH: usize = 8;
+
     /// Spells 40 bits as an identifier.
     #[must_use]
     pub fn from_random(bytes: [u8; 5]) -> Self {
         let bits = bytes.iter().fold(0_u64, |bits, byte| bits << 8 | u64::from(*byte));
         let letter = |at: u32| char::from(Self::ALPHABET[usize::try_from(bits >> (35 - 5 * at) & 31).unwrap_or(0)]);
-        Self((0..8).map(letter).collect())
+        Self((0..Self::LENGTH as u32).map(letter).collect())
     }
 }
 

@@ -163,10 +163,10 @@ pub enum Decider {
 pub struct RunEnd {
     /// In one word.
     pub kind: EndKind,
-    /// The exit status of the last step that ran, where it exited by itself.
+    /// The exit status of the step that `step` names, where it exited by itself.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub exit_code: Option<i32>,
-    /// The signal that ended it, where one did.
+    /// The signal that ended that step, where one did.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub signal: Option<i32>,
     /// Who killed it.
@@ -175,7 +175,7 @@ pub struct RunEnd {
     /// What else there is to know, for people.
     #[serde(default, skip_serializing_if = "String::is_empty")]
     pub note: String,
-    /// The last step that ran, from 0.
+    /// The step that was running when the run was stopped, else the first one that failed, else the last; from 0.
     #[serde(default)]
     pub step: u32,
     /// What it used.
@@ -244,7 +244,7 @@ impl Default for OutputSummary {
 pub struct RunReport {
     /// What init said, or nothing when the sandbox ended without a word.
     pub outcome: Outcome,
-    /// The last step that ran.
+    /// As in [`RunEnd::step`].
     pub step: u32,
     /// What it used, as far as known.
     pub usage: RunUsage,
@@ -255,9 +255,9 @@ pub struct RunReport {
 /// What init said of a run.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub enum Outcome {
-    /// The last step exited with this status.
+    /// The step that decided it exited with this status.
     Exited(i32),
-    /// The last step was ended by this signal.
+    /// The step that decided it was ended by this signal.
     Signalled(i32),
     /// The program could not be started: the system's error number and words.
     NotStarted(i32, String),

@@ -1,0 +1,12 @@
+//! The supervisor on a scripted engine: what agents, operators and their consoles notice.
+
+mod consoles;
+mod deciding;
+mod ending;
+mod engine;
+mod journal;
+mod refused;
+mod runs;
+mod settings;
+mod starting;
+mod streams;
