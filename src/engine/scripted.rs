@@ -68,6 +68,8 @@ struct Inner {
     scripts: HashMap<String, Script>,
     open_gates: BTreeSet<&'static str>,
     image: String,
+    deaf: bool,
+    pretends: bool,
     progress: Option<String>,
     listeners: Vec<mpsc::Sender<Result<EngineEvent, Problem>>>,
     next: u64,
@@ -171,6 +173,16 @@ impl ScriptedEngine {
         self.shared.lock().planted.push(sighting);
     }
 
+    /// Whether sandboxes that are made from now on read nothing of what they are sent.
+    pub fn deafen(&self, deaf: bool) {
+        self.shared.lock().deaf = deaf;
+    }
+
+    /// Whether kills change nothing from now on, though the engine says that they worked.
+    pub fn pretend_to_kill(&self, pretend: bool) {
+        self.shared.lock().pretends = pretend;
+    }
+
     /// Ends a sandbox without a word.
     pub fn crash(&self, engine_id: &str) {
         self.shared.end(engine_id);
@@ -251,6 +263,9 @@ impl Engine for ScriptedEngine {
             self.shared.pass(Call::Kill).await?;
             let mut inner = self.shared.lock();
             inner.killed.push(engine_id.to_owned());
+            if inner.pretends {
+                return Ok(());
+            }
             inner.planted.retain(|it| it.engine_id != engine_id);
             drop(inner);
             self.shared.end(engine_id);
@@ -319,16 +334,16 @@ impl Shared {
         let (stdin, owners_end) = tokio::io::duplex(PIPE_BYTES);
         let (output, pieces) = mpsc::channel::<Piece>(AHEAD);
         let (kill, killed) = watch::channel(false);
-        let engine_id = {
+        let (engine_id, deaf) = {
             let mut inner = self.lock();
             inner.next += 1;
             let engine_id = format!("scripted-{:04}", inner.next);
             inner.alive.insert(engine_id.clone(), Alive { sandbox: id.clone(), killed: kill });
-            engine_id
+            (engine_id, inner.deaf)
         };
         let alive = Arc::new(AtomicBool::new(true));
         let (meter, shared) = (FixedMeter { alive: Arc::clone(&alive) }, Arc::clone(self));
-        tokio::spawn(Sandbox { engine_id: engine_id.clone(), stdin, output, killed, alive, shared }.live());
+        tokio::spawn(Sandbox { engine_id: engine_id.clone(), stdin, output, killed, deaf, alive, shared }.live());
         ArmedSandbox {
             engine_id,
             stdin: Box::pin(owners_end),

@@ -100,16 +100,16 @@ impl Core {
 
     /// Runs until the supervisor has ended: everything of it is gone, or has had its time to go.
     pub async fn run(mut self, restored: Vec<Effect>) {
-        self.follow(restored).await;
+        self.follow(restored);
         while !self.is_over() {
             let wake = self.next_wake();
             tokio::select! {
                 biased;
                 message = self.inbox.recv() => match message {
-                    Some(message) => self.take(message).await,
+                    Some(message) => self.take(message),
                     None => return,
                 },
-                () = sleep_until(wake) => self.handle(Event::Tick).await,
+                () = sleep_until(wake) => self.handle(Event::Tick),
             }
             self.publish_if_due();
         }
@@ -137,27 +137,27 @@ impl Core {
         self.consoles == 0 && self.ending_since.is_none() && !self.state.has_open_work()
     }
 
-    async fn take(&mut self, message: Message) {
+    fn take(&mut self, message: Message) {
         match message {
-            Message::Event(event) => self.handle(event).await,
+            Message::Event(event) => self.handle(event),
             Message::Request(request, reply) => {
                 let ticket = Ticket(self.next_ticket);
                 self.next_ticket += 1;
                 self.tickets.insert(ticket, reply);
-                self.handle(event_of(request, ticket)).await;
+                self.handle(event_of(request, ticket));
             }
             Message::Query(query) => self.answer(query),
             Message::EngineUp(info) => {
                 tracing::info!("engine: {} at {}", info.name, info.address);
                 self.engine = Some(info);
-                self.handle(Event::EngineUp).await;
+                self.handle(Event::EngineUp);
             }
-            Message::Engine(EngineEvent::Died { engine_id }) => self.handle(Event::Died { engine_id }).await,
+            Message::Engine(EngineEvent::Died { engine_id }) => self.handle(Event::Died { engine_id }),
             Message::Engine(EngineEvent::OutOfMemory { engine_id }) => {
-                self.handle(Event::OutOfMemory { engine_id }).await;
+                self.handle(Event::OutOfMemory { engine_id });
             }
             Message::Engine(EngineEvent::ImageChanged { reference }) => {
-                self.handle(Event::ImageChanged { reference }).await;
+                self.handle(Event::ImageChanged { reference });
             }
             Message::Usage(usage) => self.note_usage(usage),
             Message::Unknown(sightings, reply) => {
@@ -167,7 +167,7 @@ impl Core {
                 self.consoles += 1;
                 self.untold.supervisor = true;
             }
-            Message::Console(ConsoleMove::Left) => self.console_left().await,
+            Message::Console(ConsoleMove::Left) => self.console_left(),
             Message::ConfigProblem(problem) => {
                 self.config_problem = problem.map(|problem| Since { problem, since: wall() });
                 self.untold.supervisor = true;
@@ -175,30 +175,30 @@ impl Core {
         }
     }
 
-    async fn console_left(&mut self) {
+    fn console_left(&mut self) {
         self.consoles = self.consoles.saturating_sub(1);
         self.alone_since = Instant::now();
         self.untold.supervisor = true;
         if self.identity.ends_with_consoles && self.is_unneeded() {
-            self.handle(Event::Shutdown).await;
+            self.handle(Event::Shutdown);
         }
     }
 
-    async fn handle(&mut self, event: Event) {
+    fn handle(&mut self, event: Event) {
         if matches!(event, Event::Shutdown) && self.ending_since.is_none() {
             self.ending_since = Some(Instant::now());
         }
         let effects = self.state.handle(event, self.clock.now());
-        self.follow(effects).await;
+        self.follow(effects);
         let waited_long = self.alone_since.elapsed() >= ALONE;
         if waited_long && self.identity.ends_with_consoles && self.is_unneeded() {
             self.ending_since = Some(Instant::now());
             let effects = self.state.handle(Event::Shutdown, self.clock.now());
-            self.follow(effects).await;
+            self.follow(effects);
         }
     }
 
-    async fn follow(&mut self, effects: Vec<Effect>) {
+    fn follow(&mut self, effects: Vec<Effect>) {
         for effect in effects {
             match effect {
                 Effect::Answer { ticket, answer } => {
@@ -207,7 +207,7 @@ impl Core {
                         let _ = reply.send(answer);
                     }
                 }
-                Effect::Record { batch, entries } => self.recorder.record(batch, entries).await,
+                Effect::Record { batch, entries } => self.recorder.record(batch, entries),
                 Effect::ResolveImage { profile, request, cage } => {
                     super::images::resolve(
                         self.tools.engine.clone(),

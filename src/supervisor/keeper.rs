@@ -5,7 +5,7 @@
 //! `Gone`.
 
 use std::future::pending;
-use std::pin::Pin;
+use std::pin::{Pin, pin};
 use std::sync::Arc;
 use std::time::Duration;
 
@@ -203,7 +203,7 @@ impl Keeper {
                 Came::Outlived => return Outcome::Lost("it was killed, and its end was not seen".to_owned()),
                 Came::Output(Some(Err(problem))) => return Outcome::Lost(problem.to_string()),
                 Came::Output(Some(Ok((stream, bytes)))) => {
-                    if run.take(stream, &bytes).await {
+                    if self.keep(run, stream, &bytes).await {
                         self.tell(Event::OutputFull { sandbox: self.id.clone() }).await;
                     }
                     if let Some(problem) = run.broken.take() {
@@ -212,6 +212,22 @@ impl Keeper {
                     }
                     if let Some(outcome) = run.outcome() {
                         return outcome;
+                    }
+                }
+            }
+        }
+    }
+
+    /// Takes in what came, which waits while the journal is behind; a kill is heeded meanwhile.
+    async fn keep(&mut self, run: &mut Run, stream: OutputStream, bytes: &Bytes) -> bool {
+        let mut taking = pin!(run.take(stream, bytes));
+        loop {
+            tokio::select! {
+                biased;
+                filled = &mut taking => return filled,
+                Some(order) = self.orders.recv() => {
+                    if matches!(order, Order::Kill) {
+                        self.kill();
                     }
                 }
             }

@@ -8,18 +8,19 @@ use tokio::sync::mpsc;
 use super::message::Mailbox;
 use crate::journal::Journal;
 
-/// Batches that may wait to be queued.
-const WAITING: usize = 256;
-
 /// Records batches in the order in which they are given. Cheap to hold; the task behind it ends with it.
+///
+/// The channel has no bound of its own, as the state's task must not wait: while it did, no kill would be heard. What is
+/// in it is bounded by the state, which waits for a proposal's batch before it makes its next one, and which holds what is
+/// big in them, the envelopes, anyway.
 pub struct Recorder {
-    batches: mpsc::Sender<(u64, Vec<(Wall, Entry)>)>,
+    batches: mpsc::UnboundedSender<(u64, Vec<(Wall, Entry)>)>,
 }
 
 impl Recorder {
     /// A recorder that writes to `journal` and tells `mailbox`.
     pub fn start(journal: Journal, mailbox: Mailbox) -> Self {
-        let (batches, mut inbox) = mpsc::channel::<(u64, Vec<(Wall, Entry)>)>(WAITING);
+        let (batches, mut inbox) = mpsc::unbounded_channel::<(u64, Vec<(Wall, Entry)>)>();
         tokio::spawn(async move {
             while let Some((batch, entries)) = inbox.recv().await {
                 // Queued one after the other, which decides their order; each waits for its commit by itself, so that
@@ -38,10 +39,9 @@ impl Recorder {
         Self { batches }
     }
 
-    /// Records a batch; [`Event::Recorded`] follows. Waits while the journal is far behind, which it catches up with by
-    /// itself.
-    pub async fn record(&self, batch: u64, entries: Vec<(Wall, Entry)>) {
+    /// Records a batch; [`Event::Recorded`] follows.
+    pub fn record(&self, batch: u64, entries: Vec<(Wall, Entry)>) {
         // The task ends only after this sender is dropped.
-        let _ = self.batches.send((batch, entries)).await;
+        let _ = self.batches.send((batch, entries));
     }
 }

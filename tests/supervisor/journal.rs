@@ -123,3 +123,37 @@ async fn the_next_supervisor_goes_on_where_the_last_one_died() {
     assert_eq!(world.engine.served().len(), 3, "what was lost was not run again");
     world.end().await;
 }
+
+#[tokio::test(start_paused = true)]
+async fn a_kill_does_not_wait_for_the_journal() {
+    let world = World::with("[output]\nlimit = \"64m\"\n", |_| {}).await;
+    let piece = bytes::Bytes::from(vec![b'x'; 64 << 10]);
+    let flood = Act::Flood(OutputStream::Stdout, piece, 1 << 40);
+    let script = Script::new([Act::Gate("go"), flood]).ignoring_cancel();
+    world.engine.script("it", script);
+    let row = world.run("it").await;
+    world.stands(&row, "running").await;
+    // Somebody else holds the file: what is to be written has to wait.
+    let other = Connection::open(world.places.journal()).unwrap();
+    other.busy_timeout(Duration::from_secs(5)).unwrap();
+    other.execute_batch("BEGIN IMMEDIATE").unwrap();
+    world.engine.open("go");
+    // Agents go on proposing, more than the way to the journal has room for.
+    let ada = world.agent("ada");
+    let proposals: Vec<_> = (0..400)
+        .map(|_| {
+            let ada = ada.clone();
+            tokio::spawn(async move { ada.post::<ProposalDetail>("/v1/proposals", &draft("ls")).await })
+        })
+        .collect();
+    pass(Duration::from_millis(100)).await;
+    world.kill(&row).await.unwrap();
+    until("the kill", async || (!world.engine.killed().is_empty()).then_some(())).await;
+    assert!(proposals.iter().all(|proposal| !proposal.is_finished()), "the journal was not held up");
+    other.execute_batch("ROLLBACK").unwrap();
+    world.stands(&row, "finished").await;
+    for proposal in proposals {
+        proposal.await.unwrap().unwrap();
+    }
+    world.end().await;
+}

@@ -197,3 +197,21 @@ async fn a_full_queue_counts_those_that_wait_for_their_image() {
     world.propose_as("bob", &draft("b")).await.unwrap();
     world.end().await;
 }
+
+#[tokio::test(start_paused = true)]
+async fn a_request_that_is_repeated_while_its_image_is_fetched_is_the_same_one() {
+    let mut world = World::idle("", |_| {});
+    world.engine.hold(Call::ResolveImage);
+    world.start().await.unwrap();
+    let asked = json!({"steps": [{"argv": ["ls"]}], "key": "monday"});
+    let both = [world.agent("ada"), world.agent("ada")].map(|client| {
+        let asked = asked.clone();
+        tokio::spawn(async move { client.post::<ProposalDetail>("/v1/proposals", &asked).await })
+    });
+    pass(std::time::Duration::from_secs(1)).await;
+    world.engine.mend(Call::ResolveImage);
+    let [first, second] = both;
+    let (first, second) = (first.await.unwrap().unwrap(), second.await.unwrap().unwrap());
+    assert_eq!(first.row.id, second.row.id);
+    world.end().await;
+}

@@ -200,16 +200,49 @@ async fn an_empty_pool_makes_a_sandbox_and_says_that_it_was_cold() {
 }
 
 #[tokio::test(start_paused = true)]
-async fn a_sandbox_that_reads_nothing_does_not_hold_a_run_for_ever() {
+async fn a_wait_answers_with_what_there_is_when_its_time_is_up() {
+    let world = World::new().await;
+    world.engine.script("sleep", Script::new([Act::Hang]));
+    let row = world.run("sleep").await;
+    world.stands(&row, "running").await;
+    let path = format!("/v1/proposals/{}?wait_ms=1000", row.id);
+    let seen = world.agent("ada").get::<ProposalDetail>(&path).await.unwrap().row;
+    assert_eq!(seen.status.text(), "running");
+    world.end().await;
+}
+
+#[tokio::test(start_paused = true)]
+async fn a_sandbox_that_does_not_read_its_request_is_killed_and_the_run_lost() {
+    let mut world = World::idle("", |_| {});
+    world.engine.deafen(true);
+    world.start().await.unwrap();
+    world.warm().await;
+    world.engine.deafen(false);
+    // More than the pipe takes: a part of it is written, so nobody may try it again.
+    let asked = json!({"steps": [{"argv": ["cat"]}], "stdin": "x".repeat(1 << 20)});
+    let row = world.propose_as("ada", &asked).await.unwrap().row;
+    world.approve(&row).await.unwrap();
+    pass(Duration::from_secs(11)).await;
+    assert_eq!(world.stands(&row, "finished").await.end.unwrap().kind, EndKind::Lost);
+    assert!(world.engine.served().is_empty(), "it was tried again");
+    world.warm().await;
+    world.end().await;
+}
+
+#[tokio::test(start_paused = true)]
+async fn a_sandbox_that_outlives_its_kill_holds_nobody_up_and_is_removed_later() {
     let world = World::new().await;
     world.engine.script("sleep", Script::new([Act::Hang]).ignoring_cancel().ignoring_deadline());
-    let held = world.run("sleep").await;
-    world.stands(&held, "running").await;
-    // The agent can wait for its own, and is answered with how it stands when the time is up.
-    let path = format!("/v1/proposals/{}?wait_ms=1000", held.id);
-    let row = world.agent("ada").get::<ProposalDetail>(&path).await.unwrap().row;
-    assert_eq!(row.status.text(), "running");
-    world.kill(&held).await.unwrap();
-    until("its end", async || Some(world.look(&held).await).filter(|row| row.status.is_final())).await;
+    let row = world.run("sleep").await;
+    world.stands(&row, "running").await;
+    world.engine.pretend_to_kill(true);
+    world.kill(&row).await.unwrap();
+    pass(Duration::from_secs(6)).await;
+    assert_eq!(world.stands(&row, "finished").await.end.unwrap().kind, EndKind::Killed);
+    let engine_id = world.engine.served().remove(0).engine_id;
+    assert!(world.engine.alive().contains(&engine_id));
+    world.engine.pretend_to_kill(false);
+    pass(Duration::from_secs(70)).await;
+    until("its removal", async || (!world.engine.alive().contains(&engine_id)).then_some(())).await;
     world.end().await;
 }

@@ -46,6 +46,8 @@ pub(super) struct Sandbox {
     pub output: mpsc::Sender<Piece>,
     /// Turns true when it is killed.
     pub killed: watch::Receiver<bool>,
+    /// It reads nothing.
+    pub deaf: bool,
     pub alive: Arc<AtomicBool>,
     pub shared: Arc<Shared>,
 }
@@ -68,6 +70,9 @@ impl Sandbox {
     }
 
     async fn serve(&mut self) {
+        if self.deaf {
+            return std::future::pending().await;
+        }
         let Some((kind, body)) = message(&mut self.stdin).await else { return };
         let (Kind::Request, Ok(request)) = (kind, Request::decode(&body)) else { return };
         let served = self.note(&request);
