@@ -27,6 +27,7 @@ use brig_core::profile::Profile;
 use brig_core::proposal::OutputSummary;
 use brig_core::time::Wall;
 use tokio::signal::unix::{SignalKind, signal};
+use tokio::sync::Notify;
 
 use crate::api::{Access, Servers, Services};
 use crate::config::{self, Places, Settings};
@@ -147,9 +148,10 @@ pub async fn serve_with(
     };
     let recorder = Recorder::start(journal.clone(), mailbox.clone());
     let core = Core::new(state, clock, identity, inbox, tools, recorder);
+    let came = Arc::new(Notify::new());
     let watchers = [
-        tokio::spawn(watcher::engine(Arc::clone(&engine), mailbox.clone())),
-        tokio::spawn(watcher::reap(engine, mailbox.clone(), owner, process::host())),
+        tokio::spawn(watcher::engine(Arc::clone(&engine), mailbox.clone(), Arc::clone(&came))),
+        tokio::spawn(watcher::reap(engine, mailbox.clone(), came, owner, process::host())),
         tokio::spawn(watcher::sample(meters, mailbox.clone(), consoles)),
         tokio::spawn(watcher::profiles(places.clone(), settings, mailbox.clone())),
         tokio::spawn(end_on_signals(mailbox)?),

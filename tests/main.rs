@@ -7,6 +7,7 @@
     reason = "a test may stop at the first thing that is wrong"
 )]
 
+mod budget;
 mod cli;
 mod docker_engine;
 mod end_to_end;

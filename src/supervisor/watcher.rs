@@ -9,6 +9,7 @@ use std::time::{Duration, SystemTime};
 use brig_core::machine::Event;
 use brig_core::problem::{Code, Problem};
 use futures_util::StreamExt as _;
+use tokio::sync::Notify;
 use tokio::time::{interval, sleep, timeout};
 
 use super::message::{Mailbox, Message};
@@ -31,13 +32,14 @@ const SAMPLE_EVERY: Duration = Duration::from_millis(500);
 const CONFIG_EVERY: Duration = Duration::from_secs(2);
 
 /// Watches the engine for ever: tells when it comes, what it tells, and when it goes.
-pub async fn engine(engine: Arc<dyn Engine>, mailbox: Mailbox) {
+pub async fn engine(engine: Arc<dyn Engine>, mailbox: Mailbox, came: Arc<Notify>) {
     let mut pause = ENGINE_PAUSE;
     loop {
         let problem = match engine.info().await {
             Ok(info) => {
                 pause = ENGINE_PAUSE;
                 mailbox.send(Message::EngineUp(info)).await;
+                came.notify_one();
                 listen(&*engine, &mailbox).await
             }
             Err(problem) => problem,
@@ -68,7 +70,7 @@ async fn listen(engine: &dyn Engine, mailbox: &Mailbox) -> Problem {
 
 /// Removes what carries our labels and belongs to nobody who lives. Something is removed when it was seen twice: what is
 /// being made or removed right now is seen once.
-pub async fn reap(engine: Arc<dyn Engine>, mailbox: Mailbox, me: Owner, host: String) {
+pub async fn reap(engine: Arc<dyn Engine>, mailbox: Mailbox, came: Arc<Notify>, me: Owner, host: String) {
     let mut suspects: HashSet<String> = HashSet::new();
     let mut pause = REAP_SOON;
     loop {
@@ -83,8 +85,9 @@ pub async fn reap(engine: Arc<dyn Engine>, mailbox: Mailbox, me: Owner, host: St
             }
             suspects = new.into_iter().collect();
         }
-        sleep(pause).await;
-        pause = if suspects.is_empty() { REAP_EVERY } else { REAP_SOON };
+        // An engine that comes back may have what it could not be told to remove.
+        let came_back = timeout(pause, came.notified()).await.is_ok();
+        pause = if suspects.is_empty() && !came_back { REAP_EVERY } else { REAP_SOON };
     }
 }
 

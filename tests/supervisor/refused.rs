@@ -66,7 +66,7 @@ async fn whatever_is_wrong_with_a_request_is_said_with_what_to_do() {
         (request("GET /v1/proposals/nothere0", ""), 404, "not_found", "there is no proposal `nothere0`"),
         (request("GET /v1/proposals/a%1b%5bm", ""), 404, "not_found", "there is no proposal `a"),
         (request("GET /v1/snapshot", ""), 404, "not_found", "there is no GET /v1/snapshot here"),
-        (request("DELETE /v1/proposals", ""), 404, "not_found", "there is no DELETE /v1/proposals here"),
+        (request("DELETE /v1/proposals", ""), 405, "malformed", "/v1/proposals cannot be asked with DELETE"),
         (request("POST /v1/proposals/abc/verdict", "{}"), 404, "not_found", "there is no POST"),
     ];
     for (bytes, status, code, message) in cases {

@@ -288,24 +288,3 @@ fn every_trailer_field_is_checked() {
     let long = Trailer { message: vec![b'x'; 1000], ..trailer() };
     assert_eq!(Fence::Stderr(long).encode(&nonce()).len(), FENCE_MAX_LEN);
 }
-
-/// Run by hand: `cargo test --release -p brig-init --lib throughput -- --ignored --nocapture`.
-#[test]
-#[ignore = "a measurement, to be run in release"]
-fn throughput() {
-    let mut numbers = Numbers(7);
-    let mut random = vec![0_u8; 64 << 20];
-    random.iter_mut().for_each(|byte| *byte = numbers.below(256) as u8);
-    let text = b"some quite ordinary line of output, again and again\n".repeat(1 << 20);
-    let nonce: Nonce = std::array::from_fn(|_| numbers.below(256) as u8);
-    for (name, bytes) in [("random", &random), ("text", &text)] {
-        let mut finder = FenceFinder::new(nonce, Stream::Stdout);
-        let begin = std::time::Instant::now();
-        let mut forwarded = 0;
-        for chunk in bytes.chunks(16 << 10) {
-            forwarded += finder.push(chunk).output[1].len();
-        }
-        let rate = bytes.len() as f64 / begin.elapsed().as_secs_f64() / 1e6;
-        println!("{name}: {rate:.0} MB/s, {forwarded} bytes");
-    }
-}
