@@ -125,3 +125,18 @@ async fn lists_are_arrays_of_objects_with_the_documented_fields() {
         assert!(table.code == 0 && table.text().lines().next().unwrap().contains(title), "{table:?}");
     }
 }
+
+#[tokio::test]
+async fn an_agent_takes_back_what_waits_and_what_runs() {
+    let brig = Brig::ready().await;
+    let row = brig.propose(&["true"]).await;
+    let said = brig.brig(&["withdraw", text(&row, "id")]).await;
+    assert_eq!(said.code, 0, "{said:?}");
+    assert_eq!(brig.brig(&["wait", text(&row, "id")]).await.code, 112);
+    let row = brig.begin(&["sleep", "600"]).await;
+    let said = brig.brig(&["withdraw", text(&row, "id")]).await;
+    assert_eq!(said.code, 0, "{said:?}");
+    let said = brig.brig(&["wait", text(&row, "id")]).await;
+    assert_eq!(said.code, 113);
+    assert!(said.text().contains("killed by agent"), "{said:?}");
+}

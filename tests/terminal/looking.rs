@@ -1,6 +1,8 @@
 //! What is to be seen, at any size.
 
-use crate::support::brig::{Brig, text};
+use crate::support::brig::{BOUND, Brig, text};
+use crate::support::docker::until;
+use crate::support::proxy::Proxy;
 use crate::support::screen::{CTRL_C, ESCAPE, Screen, TAB};
 
 #[tokio::test]
@@ -70,6 +72,27 @@ async fn what_runs_is_shown_with_what_it_uses() {
             })
         })
         .await;
+}
+
+#[tokio::test]
+async fn a_daemon_that_is_away_is_shown_with_since_when_and_comes_back() {
+    let mut brig = Brig::new();
+    let socket = brig.path("docker.sock");
+    brig.set("DOCKER_HOST", format!("unix://{}", socket.display()));
+    let mut screen = Screen::open(&brig);
+    screen.shows("engine away since").await;
+    screen.shows("away").await;
+    screen.press("?").await;
+    screen.shows("─ Keys").await;
+    screen.press(ESCAPE).await;
+    screen.hides("─ Keys").await;
+    let proxy = Proxy::open(&socket);
+    screen.hides("engine away").await;
+    screen.shows("1/1").await;
+    screen.press("q").await;
+    assert_eq!(screen.ended().await.code(), Some(0));
+    until("the supervisor has ended", BOUND, async || brig.supervisor().is_none()).await;
+    proxy.cut().await;
 }
 
 fn has_percent(line: &str) -> bool {
