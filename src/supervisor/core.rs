@@ -332,7 +332,11 @@ impl Core {
         match query {
             Query::Watch(reply) => drop(reply.send((self.snapshot(), self.updates.subscribe()))),
             Query::Snapshot(reply) => drop(reply.send(self.snapshot())),
-            Query::Proposal(id, reply) => drop(reply.send(self.state.proposal(&id).map(view::proposal_detail))),
+            Query::Proposal(id, reply) => {
+                // One that is over may have let go of a part; the journal has it whole.
+                let whole = self.state.proposal(&id).filter(|proposal| proposal.is_whole);
+                drop(reply.send(whole.map(view::proposal_detail)));
+            }
             Query::Follow(id, reply) => drop(reply.send(self.follow_proposal(id))),
             Query::Named(prefix, reply) => {
                 let proposals = self.state.proposals().map(|it| &it.id).filter(|id| id.0.starts_with(&prefix));

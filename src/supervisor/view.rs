@@ -25,7 +25,11 @@ pub fn proposal_row(proposal: &Proposal) -> ProposalRow {
         digest: proposal.digest,
         status: proposal.status(),
         profile: envelope.profile.clone(),
-        command_is_all: plain && command == full && envelope.stdin.0.is_empty() && envelope.files.is_empty(),
+        command_is_all: plain
+            && proposal.is_whole
+            && command == full
+            && envelope.stdin.0.is_empty()
+            && envelope.files.is_empty(),
         command,
         reason: cut(&proposal.reason),
         agent: proposal.agent.clone(),

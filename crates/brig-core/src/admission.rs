@@ -3,7 +3,7 @@
 //! What passes is an [`Envelope`], which is what is shown, digested, approved and run. Nothing here has state.
 
 use crate::blob::Blob;
-use crate::envelope::{Envelope, Step};
+use crate::envelope::{Envelope, File, Step};
 use crate::problem::{Code, Problem};
 use crate::profile::{Profile, SandboxSpec};
 use crate::proposal::{Draft, DraftStep};
@@ -47,8 +47,7 @@ pub fn check(draft: &Draft) -> Result<(), Problem> {
             return Err(invalid(&format!("{field}.mode"), "has more than permission bits").help("at most 0o777 (511)"));
         }
     }
-    let payload = draft.stdin.0.len() + draft.files.iter().map(|file| file.content.0.len()).sum::<usize>();
-    within("stdin and files", payload, MAX_PAYLOAD_BYTES, "bytes")?;
+    within("stdin and files", payload(&draft.stdin, &draft.files), MAX_PAYLOAD_BYTES, "bytes")?;
     within("reason", draft.reason.len(), MAX_REASON_BYTES, "bytes")?;
     if let Some(key) = &draft.key {
         within("key", key.len(), MAX_KEY_BYTES, "bytes")?;
@@ -62,6 +61,12 @@ pub fn check(draft: &Draft) -> Result<(), Problem> {
         }
     }
     Ok(())
+}
+
+/// Bytes of what a proposal brings along: its standard input and its files.
+#[must_use]
+pub fn payload(stdin: &Blob, files: &[File]) -> usize {
+    stdin.0.len() + files.iter().map(|file| file.content.0.len()).sum::<usize>()
 }
 
 /// Makes the envelope of a checked draft under a profile whose image has been resolved.
@@ -180,7 +185,6 @@ fn invalid(field: &str, what: &str) -> Problem {
 #[cfg(test)]
 mod tests {
     use super::*;
-    use crate::envelope::File;
     use crate::fixtures;
 
     fn draft(argv: &[&str]) -> Draft {

@@ -7,6 +7,7 @@ use super::event::Batch;
 use super::proposals::Run;
 use super::sandbox::{Sandbox, SandboxState};
 use super::{Effect, EngineState, Phase, State, Ticket, Timer};
+use crate::admission;
 use crate::id::{ProposalId, SandboxId};
 use crate::journal::Entry;
 use crate::pool::{Backoff, Counts, to_make};
@@ -135,6 +136,11 @@ impl Pool {
     #[must_use]
     pub fn waiting(&self) -> usize {
         self.waiting.len()
+    }
+
+    /// Bytes of what those bring along who are not admitted yet.
+    pub(super) fn arriving_payload(&self) -> usize {
+        self.arrivals.iter().map(|it| admission::payload(&it.draft.stdin, &it.draft.files)).sum()
     }
 
     /// When something that failed is tried again, if that is what it waits for at `now`.

@@ -3,10 +3,11 @@
 use std::sync::Arc;
 
 use super::event::Batch;
-use super::pools::Arrival;
+use super::pools::{Arrival, Pool};
 use super::recording::JOURNAL_RETRY_MS;
 use super::{Answer, Choice, EngineState, FINISHED_KEPT, KEYS_KEPT, State, Ticket, Timer};
 use crate::admission;
+use crate::blob::Blob;
 use crate::envelope::Envelope;
 use crate::id::{ProposalId, SandboxId};
 use crate::journal::Entry;
@@ -20,6 +21,9 @@ use crate::time::{Mono, Now, Wall};
 
 /// How long an approved proposal may look for a sandbox at the least, however late its approval came.
 const GRANTED_MS: u64 = 30_000;
+
+/// Bytes of standard input and files that all that waits may have brought along.
+const QUEUE_PAYLOAD: usize = 256 << 20;
 
 /// A proposal, from admission on.
 #[derive(Clone, Debug)]
@@ -50,6 +54,8 @@ pub struct Proposal {
     pub end: Option<RunEnd>,
     /// Where it stands.
     pub phase: Phase,
+    /// Whether `envelope` is all of what was asked: what is over keeps neither its standard input nor its files here.
+    pub is_whole: bool,
     pub(super) order: u64,
     pub(super) expires: Mono,
     /// Its agent took it back before it was recorded.
@@ -109,6 +115,15 @@ impl Phase {
 }
 
 impl Proposal {
+    /// What has ended need not be kept whole in memory: the journal has it.
+    fn let_go_of_payload(&mut self) {
+        if admission::payload(&self.envelope.stdin, &self.envelope.files) > 0 {
+            let envelope = Envelope { stdin: Blob::default(), files: Vec::new(), ..Envelope::clone(&self.envelope) };
+            self.envelope = Arc::new(envelope);
+            self.is_whole = false;
+        }
+    }
+
     pub(super) fn returned_entry(&self) -> Entry {
         let why = self.returned.clone().unwrap_or_default();
         Entry::Returned { id: self.id.clone(), why, envelope: Arc::clone(&self.envelope), digest: self.digest }
@@ -169,6 +184,7 @@ impl State {
             )
             .help("try again when some are decided; `[queue] limit` in brig.toml sets how many may wait"));
         }
+        self.has_room_for(&draft)?;
         let profile = self.profile_named(draft.profile.as_deref())?;
         if self.proposals.contains_key(&id) || self.pending.contains_key(&id) {
             return Err(Problem::new(Code::Internal, format!("there is a proposal {id} already")).help("try again"));
@@ -181,6 +197,25 @@ impl State {
         self.pending.insert(arrival.id.clone(), Vec::new());
         self.join_pool(&profile, arrival, now);
         Ok(None)
+    }
+
+    /// Whether what the proposal brings along can be kept beside what waits already.
+    fn has_room_for(&self, draft: &Draft) -> Result<(), Problem> {
+        let brought = admission::payload(&draft.stdin, &draft.files);
+        if brought == 0 {
+            return Ok(());
+        }
+        let envelopes = self.proposals.values().filter(|it| it.phase.is_queued()).map(|it| &it.envelope);
+        let recorded: usize = envelopes.map(|it| admission::payload(&it.stdin, &it.files)).sum();
+        let arriving: usize = self.pools.values().map(Pool::arriving_payload).sum();
+        if recorded + arriving + brought <= QUEUE_PAYLOAD {
+            return Ok(());
+        }
+        Err(Problem::new(
+            Code::QueueFull,
+            format!("what waits has brought {} bytes, and the queue holds {QUEUE_PAYLOAD}", recorded + arriving),
+        )
+        .help("try again when some are decided, or send less standard input and fewer files"))
     }
 
     fn repeated(&self, agent: &Agent, draft: &Draft, draft_hash: Hash) -> Result<Option<ProposalId>, Problem> {
@@ -266,6 +301,7 @@ impl State {
             run: None,
             end: None,
             phase: Phase::Recording,
+            is_whole: true,
             order: self.next_order,
             expires: now.mono.plus(wait),
             withdrawn_early: false,
@@ -377,6 +413,11 @@ impl State {
             }
             Choice::Reject => VerdictKind::Rejected,
         };
+        if reason.len() > admission::MAX_REASON_BYTES {
+            let limit = admission::MAX_REASON_BYTES;
+            return Err(Problem::new(Code::TooLarge, format!("reason: {} bytes, and at most {limit}", reason.len()))
+                .help("say it more briefly"));
+        }
         let by = Decider::Operator { name: operator.name.clone(), uid: operator.uid };
         self.give_verdict(id, kind, by, reason.to_owned(), Some(ticket), now);
         Ok(())
@@ -491,6 +532,7 @@ impl State {
         }
         self.changes.proposals.insert(id.clone());
         if phase.is_over() && !was.is_over() {
+            proposal.let_go_of_payload();
             self.finished.push_back(id.clone());
             if self.finished.len() > FINISHED_KEPT
                 && let Some(oldest) = self.finished.pop_front()

@@ -47,6 +47,7 @@ impl Proposal {
                         run: None,
                         end: None,
                         phase: Phase::Waiting,
+                        is_whole: true,
                         order: 0,
                         expires: crate::time::Mono(0),
                         withdrawn_early: false,

@@ -88,6 +88,27 @@ fn a_full_queue_refuses_until_a_place_is_free() {
 }
 
 #[test]
+fn what_waits_may_not_bring_along_more_than_the_queue_holds() {
+    let config = Config { queue_limit: 100, ..config() };
+    let mut world = World::of(config, vec![fixtures::profile()]).made_ready();
+    let heavy = || Draft { stdin: crate::blob::Blob(vec![b'x'; 8 << 20]), ..draft() };
+    let places: Vec<_> = (0..32).map(|_| world.ask(heavy())).collect();
+    world.record();
+    let (_, over) = world.ask(heavy());
+    assert_eq!(world.refusal(over), Code::QueueFull);
+    world.propose();
+
+    let (first, _) = &places[0];
+    world.reject(first, "no");
+    world.record();
+    let ended = world.state.proposal(first).unwrap();
+    assert!(!ended.is_whole && ended.envelope.stdin.0.is_empty(), "what is over keeps nothing that the journal has");
+    let (_, again) = world.ask(heavy());
+    world.record();
+    assert!(world.answer(again).is_ok());
+}
+
+#[test]
 fn the_same_key_leads_to_the_same_proposal() {
     let mut world = World::ready();
     let (id, _) = world.ask(keyed("k"));
