@@ -180,14 +180,15 @@ async fn show(
     Ok(reply::json(&own(&services, &agent, &id).await?))
 }
 
+/// What of a run's output is asked for, on either socket.
 #[derive(Deserialize)]
-struct OutputOptions {
+pub struct OutputOptions {
     /// The number of the first chunk.
     #[serde(default)]
-    from: u64,
+    pub from: u64,
     /// Go on until its end.
     #[serde(default)]
-    follow: bool,
+    pub follow: bool,
 }
 
 async fn output(

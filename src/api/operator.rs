@@ -14,7 +14,7 @@ use hyper::http::request::Parts;
 use serde::Deserialize;
 
 use super::access::Peer;
-use super::agent::{detail, stream_output};
+use super::agent::{OutputOptions, detail, stream_output};
 use super::follow::{self, not_found};
 use super::reply::{self, Named, Options, Refusal};
 use super::server::{Services, read};
@@ -88,16 +88,6 @@ async fn proposals(
 async fn show(State(services): State<Services>, _: Asker, Named(id): Named) -> Result<Response, Refusal> {
     let id = proposal_named(&services, &id).await?;
     Ok(reply::json(&detail(&services, &id).await?))
-}
-
-#[derive(Deserialize)]
-struct OutputOptions {
-    /// The number of the first chunk.
-    #[serde(default)]
-    from: u64,
-    /// Go on until its end.
-    #[serde(default)]
-    follow: bool,
 }
 
 async fn output(
