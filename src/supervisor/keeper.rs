@@ -32,6 +32,8 @@ use crate::journal::Journal;
 
 /// How long a sandbox that has said its last word may take to be gone, before it is killed.
 const LINGER: Duration = Duration::from_secs(5);
+/// How long a sandbox whose run has ended is held at most. Init lets itself go after a second.
+const HELD: Duration = Duration::from_millis(250);
 /// How long writing a cancellation may take: the sandbox may not read any more.
 const CANCEL: Duration = Duration::from_millis(200);
 /// How long to wait before a kill that failed is tried again, at first and at most.
@@ -47,7 +49,7 @@ pub enum Order {
     Launch { proposal: ProposalId, envelope: Arc<Envelope> },
     /// End it at once.
     Kill,
-    /// Let it go: nothing was written to it.
+    /// Let it go: nothing was written to it, or its run's end is recorded.
     Discard,
 }
 
@@ -161,6 +163,17 @@ impl Keeper {
         let outcome = self.carry(&mut run).await;
         let report = run.report(outcome).await;
         self.tell(Event::Ended { sandbox: self.id.clone(), report }).await;
+        self.hold().await;
+    }
+
+    /// Holds on to a sandbox whose run has ended until that is recorded. Init waits for its owner to let go before it
+    /// exits, as taking a container down is work for the whole machine and would hold up the result.
+    async fn hold(&mut self) {
+        if self.stdin.is_some()
+            && let Ok(Some(Order::Kill)) = timeout(HELD, self.orders.recv()).await
+        {
+            self.kill();
+        }
     }
 
     /// Writes the frame. False when not even its first byte could be written.

@@ -1,11 +1,11 @@
 //! `brig-init`: PID 1 inside a sandbox.
 //!
 //! It arms itself, waits for one request on stdin, runs it, kills whatever is left, says on both streams how it ended,
-//! and exits. The wire format is in [`brig_init::wire`], the exit codes in [`brig_init::exit`].
+//! and exits when its owner lets go. The wire format is in [`brig_init::wire`], the exit codes in [`brig_init::exit`].
 //!
 //! ```text
 //!            REQUEST                 last step ended, or a step failed
-//!   armed ─────────────▶ running ───────────────────────────────────────▶ killing ──▶ fences ──▶ exit 0
+//!   armed ─────────────▶ running ───────────────────────────────────────▶ killing ──▶ fences ──▶ (end of stdin, 1 s) ──▶ exit 0
 //!     │                    │  │      deadline, CANCEL, bad request, file failed  ▲
 //!     │ end of stdin       │  └──────────────────────────────────────────────────┘
 //!     ▼                    │ end of stdin without END, or garbage

@@ -39,7 +39,9 @@ pub fn answer(station: &mut Station, body: Vec<u8>) -> Result<(), Fatal> {
     };
     reap::everything(station, &mut Children::none())?;
     let trailer = outcome.into_trailer(station.meters.read(), begun.elapsed());
-    write_fences(station, &nonce, trailer)
+    write_fences(station, &nonce, trailer)?;
+    station.linger();
+    Ok(())
 }
 
 fn bad_request(message: String) -> Outcome {

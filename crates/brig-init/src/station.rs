@@ -11,6 +11,9 @@ use crate::usage::Meters;
 /// How long a stream may take no byte at all of what init itself has to say.
 const WRITE_LIMIT: Duration = Duration::from_secs(10);
 
+/// How long the owner may hold on to a sandbox whose run has ended.
+const LINGER: Duration = Duration::from_secs(1);
+
 /// What an armed init has at hand.
 pub struct Station {
     inbox: Inbox,
@@ -74,6 +77,17 @@ impl Station {
             }
         }
         Ok(())
+    }
+
+    /// Waits until the owner lets go, or has had its time to. When PID 1 exits, the whole container is taken down, which
+    /// is work for the machine: the owner decides when that begins, so that it does not hold up what it does with the
+    /// result.
+    pub fn linger(&mut self) {
+        let mut fds = [PollFd::readable(self.inbox.fd_in_a_run())];
+        if self.inbox.fd_in_a_run() >= 0 && sys::poll(&mut fds, LINGER).is_ok() && fds[0].is_ready() {
+            // Whatever it says or does not say: there is nothing left to be done about it.
+            let _ = self.inbox.listen();
+        }
     }
 
     fn drain_signals(&self, polled: &PollFd) {

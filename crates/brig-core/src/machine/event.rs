@@ -228,7 +228,7 @@ pub enum Effect {
         /// Which.
         sandbox: SandboxId,
     },
-    /// Let go of an armed sandbox that nothing was written to: it ends by itself.
+    /// Let go of an armed sandbox that nothing was written to, or of one whose run's end is recorded: it ends by itself.
     Discard {
         /// Which.
         sandbox: SandboxId,

@@ -82,8 +82,11 @@ impl State {
     }
 
     pub(super) fn finish(&mut self, id: &ProposalId, end: RunEnd) {
-        if let Some(proposal) = self.proposals.get_mut(id) {
-            proposal.end = Some(end);
+        let Some(proposal) = self.proposals.get_mut(id) else { return };
+        proposal.end = Some(end);
+        // Only now, so that taking the sandbox down does not hold up the record of its run's end.
+        if let Some(run) = proposal.run.as_ref().filter(|run| self.sandboxes.contains_key(&run.sandbox)) {
+            self.effects.push(Effect::Discard { sandbox: run.sandbox.clone() });
         }
         self.set_phase(id, Phase::Over);
     }
