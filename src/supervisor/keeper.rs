@@ -32,8 +32,8 @@ use crate::journal::Journal;
 
 /// How long a sandbox that has said its last word may take to be gone, before it is killed.
 const LINGER: Duration = Duration::from_secs(5);
-/// How long a sandbox whose run has ended is held at most. Init lets itself go after a second.
-const HELD: Duration = Duration::from_millis(250);
+/// How long a sandbox whose run has ended is held at most. Init lets itself go a little later.
+const HELD: Duration = Duration::from_millis(200);
 /// How long writing a cancellation may take: the sandbox may not read any more.
 const CANCEL: Duration = Duration::from_millis(200);
 /// How long to wait before a kill that failed is tried again, at first and at most.
@@ -130,7 +130,7 @@ impl Keeper {
     async fn step(&mut self) -> Came {
         tokio::select! {
             biased;
-            order = self.orders.recv() => Came::Order(order),
+            order = self.orders.recv(), if !self.orders.is_closed() || !self.orders.is_empty() => Came::Order(order),
             item = self.output.next() => Came::Output(item),
             () = outlived(&mut self.killing) => Came::Outlived,
         }
@@ -289,8 +289,11 @@ impl Keeper {
             let next = tokio::select! {
                 biased;
                 Some(order) = self.orders.recv() => {
-                    if matches!(order, Order::Kill) {
-                        self.kill();
+                    match order {
+                        Order::Kill => self.kill(),
+                        // It was leased in the moment in which it died: nothing was written to it.
+                        Order::Launch { .. } => self.tell(Event::Refused { sandbox: self.id.clone() }).await,
+                        Order::Discard => {}
                     }
                     continue;
                 }

@@ -21,7 +21,7 @@ const CHUNK_BYTES: usize = 64;
 /// Bytes that a reader takes from the journal at once.
 const PAGE_BYTES: usize = 256 << 10;
 /// How long to wait for the journal to have committed what it was handed.
-const COMMIT_WAIT: Duration = Duration::from_millis(5);
+const COMMIT_WAIT: Duration = Duration::from_millis(20);
 
 /// The logs of the runs that are going on.
 #[derive(Clone, Default)]
@@ -87,6 +87,12 @@ impl Log {
         self.length.send_replace(length);
     }
 
+    /// The first chunk in memory, once the run is over.
+    fn first_after_end(&self) -> Option<u64> {
+        let ring = lock(&self.ring);
+        ring.chunks.front().filter(|_| ring.ended).map(|chunk| chunk.seq)
+    }
+
     fn end(&self) {
         lock(&self.ring).ended = true;
         self.length.send_modify(|_| {});
@@ -136,6 +142,13 @@ impl Follower {
                 }
                 Found::Behind => {
                     let chunks = self.journal.output_of(&self.id, self.next, PAGE_BYTES).await?;
+                    if chunks.is_empty()
+                        && let Some(first) = self.log.as_ref().and_then(|log| log.first_after_end())
+                    {
+                        // The run is over and the journal has not got what came before: it says itself that it has a gap.
+                        self.next = first;
+                        continue;
+                    }
                     if chunks.is_empty() && self.log.is_some() {
                         // It was handed to the journal and is not committed yet.
                         tokio::time::sleep(COMMIT_WAIT).await;

@@ -1,37 +1,25 @@
 //! Rows for those who look, made from the state.
 
-use brig_core::blob::Blob;
 use brig_core::id::SandboxId;
 use brig_core::machine::{EngineState, Pool, Proposal, Sandbox, State};
 use brig_core::time::Now;
-use brig_core::visible;
 
 use crate::api::wire::{PoolRow, ProfileRow, ProposalDetail, ProposalRow, RunRow, SandboxRow, Since, UsageRow};
 
-/// Characters of a command or a reason that a row carries.
-const ROW_TEXT: usize = 512;
+/// Characters of a reason that a row carries.
+const REASON_CHARACTERS: usize = 512;
 
 /// A proposal's row.
 pub fn proposal_row(proposal: &Proposal) -> ProposalRow {
     let envelope = &proposal.envelope;
-    let full = visible::command(envelope.steps.iter().map(|step| step.argv.as_slice()));
-    let command = cut(&full);
-    let plain = match envelope.steps.as_slice() {
-        [step] => step.env.is_empty() && step.cwd == Blob::from(envelope.cage.working_dir.as_str()),
-        _ => false,
-    };
     ProposalRow {
         id: proposal.id.clone(),
         digest: proposal.digest,
         status: proposal.status(),
         profile: envelope.profile.clone(),
-        command_is_all: plain
-            && proposal.is_whole
-            && command == full
-            && envelope.stdin.0.is_empty()
-            && envelope.files.is_empty(),
-        command,
-        reason: cut(&proposal.reason),
+        command: proposal.command.clone(),
+        command_is_all: proposal.command_is_all,
+        reason: proposal.reason.chars().take(REASON_CHARACTERS).collect(),
         agent: proposal.agent.clone(),
         ruling: proposal.ruling.clone(),
         returned: proposal.returned.clone(),
@@ -62,8 +50,7 @@ pub fn sandbox_row(state: &State, id: &SandboxId, sandbox: &Sandbox, usage: Opti
         state: sandbox.state,
         profile: sandbox.profile.clone(),
         proposal: sandbox.proposal.clone(),
-        command: proposal
-            .map(|proposal| cut(&visible::command(proposal.envelope.steps.iter().map(|step| step.argv.as_slice())))),
+        command: proposal.map(|proposal| proposal.command.clone()),
         since: sandbox.since.wall,
         deadline_at: proposal.and_then(|proposal| proposal.run.as_ref()).map(|run| run.deadline_at),
         killed_by: sandbox.killed_by.clone(),
@@ -118,8 +105,4 @@ pub fn engine_problem(state: &State) -> Option<Since> {
 /// Why the journal cannot be written, if it cannot.
 pub fn journal_problem(state: &State) -> Option<Since> {
     state.journal_problem().map(|(problem, since)| Since { problem: problem.clone(), since: *since })
-}
-
-fn cut(text: &str) -> String {
-    text.chars().take(ROW_TEXT).collect()
 }

@@ -34,17 +34,22 @@ const CONFIG_EVERY: Duration = Duration::from_secs(2);
 /// Watches the engine for ever: tells when it comes, what it tells, and when it goes.
 pub async fn engine(engine: Arc<dyn Engine>, mailbox: Mailbox, came: Arc<Notify>) {
     let mut pause = ENGINE_PAUSE;
+    let mut logged = None;
     loop {
         let problem = match engine.info().await {
             Ok(info) => {
-                pause = ENGINE_PAUSE;
+                (pause, logged) = (ENGINE_PAUSE, None);
                 mailbox.send(Message::EngineUp(info)).await;
                 came.notify_one();
                 listen(&*engine, &mailbox).await
             }
             Err(problem) => problem,
         };
-        tracing::warn!("engine: {problem}");
+        // Once for each reason: it is tried for as long as it takes.
+        if logged.as_ref() != Some(&problem) {
+            tracing::warn!("engine: {problem}");
+            logged = Some(problem.clone());
+        }
         mailbox.event(Event::EngineDown { problem }).await;
         sleep(pause).await;
         pause = (pause * 2).min(ENGINE_LONGEST_PAUSE);

@@ -3,7 +3,7 @@
 //! What passes is an [`Envelope`], which is what is shown, digested, approved and run. Nothing here has state.
 
 use crate::blob::Blob;
-use crate::envelope::{Envelope, File, Step};
+use crate::envelope::{Envelope, Step};
 use crate::problem::{Code, Problem};
 use crate::profile::{Profile, SandboxSpec};
 use crate::proposal::{Draft, DraftStep};
@@ -14,8 +14,8 @@ pub const MAX_STEPS: usize = 64;
 pub const MAX_ARGUMENTS: usize = 4096;
 /// Bytes of one argument or variable: Linux's own `MAX_ARG_STRLEN`, less the NUL.
 pub const MAX_ARGUMENT_BYTES: usize = 131_071;
-/// Bytes of a step's arguments and variables together, well under what `execve` takes with an 8 MiB stack.
-pub const MAX_STEP_BYTES: usize = 1 << 20;
+/// Bytes of the arguments and variables of all steps together, well under what `execve` takes with an 8 MiB stack.
+pub const MAX_STEPS_BYTES: usize = 1 << 20;
 /// Files in one proposal.
 pub const MAX_FILES: usize = 256;
 /// Bytes of the standard input and all files together.
@@ -39,6 +39,8 @@ pub fn check(draft: &Draft) -> Result<(), Problem> {
     for (at, step) in draft.steps.iter().enumerate() {
         check_step(&format!("steps[{at}]"), step)?;
     }
+    let strings = draft.steps.iter().map(step_bytes).sum();
+    within("steps", strings, MAX_STEPS_BYTES, "bytes of arguments and variables")?;
     within("files", draft.files.len(), MAX_FILES, "files")?;
     for (at, file) in draft.files.iter().enumerate() {
         let field = format!("files[{at}]");
@@ -47,7 +49,8 @@ pub fn check(draft: &Draft) -> Result<(), Problem> {
             return Err(invalid(&format!("{field}.mode"), "has more than permission bits").help("at most 0o777 (511)"));
         }
     }
-    within("stdin and files", payload(&draft.stdin, &draft.files), MAX_PAYLOAD_BYTES, "bytes")?;
+    let payload = draft.stdin.0.len() + draft.files.iter().map(|file| file.content.0.len()).sum::<usize>();
+    within("stdin and files", payload, MAX_PAYLOAD_BYTES, "bytes")?;
     within("reason", draft.reason.len(), MAX_REASON_BYTES, "bytes")?;
     if let Some(key) = &draft.key {
         within("key", key.len(), MAX_KEY_BYTES, "bytes")?;
@@ -63,10 +66,11 @@ pub fn check(draft: &Draft) -> Result<(), Problem> {
     Ok(())
 }
 
-/// Bytes of what a proposal brings along: its standard input and its files.
+/// Bytes of memory that a draft takes, and its envelope after it, as far as its sender decides about that.
 #[must_use]
-pub fn payload(stdin: &Blob, files: &[File]) -> usize {
-    stdin.0.len() + files.iter().map(|file| file.content.0.len()).sum::<usize>()
+pub fn weight(draft: &Draft) -> usize {
+    let files = draft.files.iter().map(|file| file.path.0.len() + file.content.0.len()).sum::<usize>();
+    draft.steps.iter().map(step_bytes).sum::<usize>() + draft.stdin.0.len() + files
 }
 
 /// Makes the envelope of a checked draft under a profile whose image has been resolved.
@@ -96,6 +100,13 @@ pub fn admit(draft: &Draft, profile: &Profile, spec: &SandboxSpec) -> Result<Env
     })
 }
 
+/// As `execve` counts them: each string with its NUL and its pointer.
+fn step_bytes(step: &DraftStep) -> usize {
+    let arguments = step.argv.iter().map(|argument| argument.0.len() + 9);
+    let variables = step.env.iter().map(|(name, value)| name.len() + value.0.len() + 10);
+    arguments.chain(variables).sum()
+}
+
 fn check_step(field: &str, step: &DraftStep) -> Result<(), Problem> {
     let argv = format!("{field}.argv");
     match step.argv.first() {
@@ -123,9 +134,6 @@ fn check_step(field: &str, step: &DraftStep) -> Result<(), Problem> {
         no_nul(&field, &value.0)?;
         within(&field, name.len() + value.0.len() + 1, MAX_ARGUMENT_BYTES, "bytes")?;
     }
-    let strings = step.argv.iter().map(|argument| argument.0.len() + 9);
-    let variables = step.env.iter().map(|(name, value)| name.len() + value.0.len() + 10);
-    within(field, strings.chain(variables).sum(), MAX_STEP_BYTES, "bytes of arguments and variables")?;
     match &step.cwd {
         Some(cwd) => check_cwd(&format!("{field}.cwd"), &cwd.0),
         None => Ok(()),
@@ -185,6 +193,7 @@ fn invalid(field: &str, what: &str) -> Problem {
 #[cfg(test)]
 mod tests {
     use super::*;
+    use crate::envelope::File;
     use crate::fixtures;
 
     fn draft(argv: &[&str]) -> Draft {

@@ -75,6 +75,17 @@ impl Envelope {
         Hash::of(&self.encode())
     }
 
+    /// Bytes of memory that it takes, as far as its agent has decided about that.
+    #[must_use]
+    pub fn weight(&self) -> usize {
+        let strings = self.steps.iter().flat_map(|step| {
+            let variables = step.env.iter().flat_map(|(name, value)| [name, value]);
+            step.argv.iter().chain(variables)
+        });
+        let files = self.files.iter().map(|file| file.path.0.len() + file.content.0.len()).sum::<usize>();
+        strings.map(|it| it.0.len() + size_of::<Blob>()).sum::<usize>() + self.stdin.0.len() + files
+    }
+
     /// The canonical encoding, version 1.
     #[must_use]
     pub fn encode(&self) -> Vec<u8> {
@@ -104,12 +115,20 @@ impl Envelope {
             cage: profile.cage.clone(),
             image_id: spec.image.id.clone(),
             config_hash: spec.config_hash(),
+            steps: self.steps.iter().map(|step| step.moved(&self.cage, &profile.cage)).collect(),
             ..self.clone()
         }
     }
 }
 
 impl Step {
+    /// The same step in another cage: what began in the old working directory begins in the new one.
+    fn moved(&self, from: &Cage, to: &Cage) -> Self {
+        let stays = self.cwd.0 != from.working_dir.as_bytes();
+        let cwd = if stays { self.cwd.clone() } else { Blob::from(to.working_dir.as_str()) };
+        Self { cwd, ..self.clone() }
+    }
+
     fn encode(&self, out: &mut Encoder) {
         out.u64(self.argv.len() as u64);
         for argument in &self.argv {

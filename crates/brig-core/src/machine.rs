@@ -96,7 +96,7 @@ pub struct Changes {
 }
 
 /// Something that shall be looked at later. One that is no longer so when its time comes is passed over.
-#[derive(Clone, Debug, PartialEq, Eq, PartialOrd, Ord)]
+#[derive(Clone, Debug, PartialEq, Eq, PartialOrd, Ord, Hash)]
 enum Timer {
     Expire(ProposalId),
     Backstop(SandboxId),
@@ -130,6 +130,8 @@ pub struct State {
     next_request: u64,
     queued: usize,
     timers: BTreeSet<(Mono, Timer)>,
+    /// The time of each timer that is set.
+    alarms: HashMap<Timer, Mono>,
     changes: Changes,
     effects: Vec<Effect>,
     stopping: bool,
@@ -161,6 +163,7 @@ impl State {
             next_request: 0,
             queued: 0,
             timers: BTreeSet::new(),
+            alarms: HashMap::new(),
             changes: Changes::default(),
             effects: Vec::new(),
             stopping: false,
@@ -305,19 +308,36 @@ impl State {
             if *at > now.mono {
                 break;
             }
-            match self.timers.pop_first() {
-                Some((_, Timer::Expire(id))) => self.expire(&id, now),
-                Some((_, Timer::Backstop(id))) => self.backstop(&id),
-                Some((_, Timer::Conclude(id))) => self.conclude_lost(&id, now),
-                Some((_, Timer::Journal)) => self.try_journal(now),
+            let Some((_, timer)) = self.timers.pop_first() else { break };
+            self.alarms.remove(&timer);
+            match timer {
+                Timer::Expire(id) => self.expire(&id, now),
+                Timer::Backstop(id) => self.backstop(&id),
+                Timer::Conclude(id) => self.conclude_lost(&id, now),
+                Timer::Journal => self.try_journal(now),
                 // Every pool is reckoned after every event; this timer only makes one come.
-                Some((_, Timer::Pool(_))) | None => {}
+                Timer::Pool(_) => {}
             }
         }
     }
 
+    /// Sets a timer. Each has one time: a later call takes the place of the one before, but a pool is looked at at the
+    /// first of all the times that it has reason to.
     fn wake_at(&mut self, at: Mono, timer: Timer) {
+        match self.alarms.get(&timer) {
+            Some(set) if *set <= at && matches!(timer, Timer::Pool(_)) => return,
+            Some(_) => self.forget_timer(&timer),
+            None => {}
+        }
+        self.alarms.insert(timer.clone(), at);
         self.timers.insert((at, timer));
+    }
+
+    /// Takes back a timer whose reason is gone.
+    fn forget_timer(&mut self, timer: &Timer) {
+        if let Some(at) = self.alarms.remove(timer) {
+            self.timers.remove(&(at, timer.clone()));
+        }
     }
 
     fn answer(&mut self, ticket: Ticket, answer: Result<Answer, Problem>) {

@@ -50,6 +50,41 @@ pub fn command<'a>(steps: impl IntoIterator<Item = &'a [crate::blob::Blob]>) -> 
     out
 }
 
+/// The first characters of what [`command`] gives, and whether that is all of it. Costs no more than what it returns,
+/// however long the command is.
+#[must_use]
+pub fn command_within<'a>(
+    steps: impl IntoIterator<Item = &'a [crate::blob::Blob]>,
+    characters: usize,
+) -> (String, bool) {
+    // A character comes of at most four bytes, and no byte without one.
+    let (mut left, mut cut) = (4 * characters, false);
+    let mut short: Vec<Vec<crate::blob::Blob>> = Vec::new();
+    for argv in steps {
+        let mut kept = Vec::new();
+        for argument in argv {
+            if left == 0 {
+                cut = true;
+                break;
+            }
+            let length = argument.0.len().min(left);
+            cut |= length < argument.0.len();
+            kept.push(crate::blob::Blob(argument.0[..length].to_vec()));
+            // An empty argument shows as two quotes.
+            left = left.saturating_sub(length + 1);
+        }
+        short.push(kept);
+        if cut {
+            break;
+        }
+    }
+    let line = command(short.iter().map(Vec::as_slice));
+    match line.char_indices().nth(characters) {
+        Some((end, _)) => (line[..end].to_owned(), false),
+        None => (line, !cut),
+    }
+}
+
 /// The bytes as one shell word: as they are where nothing in them means anything to a shell, else in single quotes.
 #[must_use]
 pub fn quoted(bytes: &[u8]) -> Vec<u8> {

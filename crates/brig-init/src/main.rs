@@ -5,7 +5,7 @@
 //!
 //! ```text
 //!            REQUEST                 last step ended, or a step failed
-//!   armed ─────────────▶ running ───────────────────────────────────────▶ killing ──▶ fences ──▶ (end of stdin, 1 s) ──▶ exit 0
+//!   armed ─────────────▶ running ───────────────────────────────────────▶ killing ──▶ fences ──▶ (end of stdin, 300 ms) ──▶ exit 0
 //!     │                    │  │      deadline, CANCEL, bad request, file failed  ▲
 //!     │ end of stdin       │  └──────────────────────────────────────────────────┘
 //!     ▼                    │ end of stdin without END, or garbage

@@ -12,7 +12,7 @@ use crate::usage::Meters;
 const WRITE_LIMIT: Duration = Duration::from_secs(10);
 
 /// How long the owner may hold on to a sandbox whose run has ended.
-const LINGER: Duration = Duration::from_secs(1);
+const LINGER: Duration = Duration::from_millis(300);
 
 /// What an armed init has at hand.
 pub struct Station {

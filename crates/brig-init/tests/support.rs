@@ -86,7 +86,6 @@ impl Init {
         let (out, fence) = reader.join().unwrap();
         assert_eq!(fence, Fence::Stdout { artifacts: 0 });
         let Fence::Stderr(trailer) = trailer else { panic!("{trailer:?}") };
-        self.hang_up();
         self.exit_code();
         Ended { stdout: out, stderr: err, trailer, status: self.child.wait().unwrap() }
     }

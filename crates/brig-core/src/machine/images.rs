@@ -112,13 +112,19 @@ impl State {
     }
 
     pub(super) fn image_changed(&mut self, reference: &str) {
-        let tagged = |name: &str| name.strip_suffix(":latest").unwrap_or(name).to_owned();
-        let same = |image: &str| tagged(image) == tagged(reference);
-        let affected = self.pools.iter().filter(|(_, pool)| {
-            pool.active && pool.image.progress.is_none() && (same(&pool.profile.cage.image) || reference.is_empty())
-        });
-        for name in affected.map(|(name, _)| name.clone()).collect::<Vec<_>>() {
-            self.resolve(&name);
+        let changed = plain_reference(reference);
+        let names: Vec<_> = self.pools.keys().cloned().collect();
+        for name in names {
+            let Some(pool) = self.pools.get_mut(&name) else { continue };
+            if !pool.active || plain_reference(&pool.profile.cage.image) != changed {
+                continue;
+            }
+            if pool.image.progress.is_some() {
+                // What is being looked for may be the image before the change.
+                pool.image.look_again = true;
+            } else {
+                self.resolve(&name);
+            }
         }
     }
 
@@ -134,6 +140,7 @@ impl State {
             return;
         }
         pool.image.progress = None;
+        let look_again = std::mem::take(&mut pool.image.look_again);
         self.changes.pools.insert(name.to_owned());
         match result {
             Ok(image) => {
@@ -150,5 +157,15 @@ impl State {
                 self.refuse_arrivals(name, &problem);
             }
         }
+        if look_again {
+            self.resolve(name);
+        }
     }
+}
+
+/// A reference without what Docker adds where it is missing.
+fn plain_reference(reference: &str) -> &str {
+    let reference = reference.strip_prefix("docker.io/").unwrap_or(reference);
+    let reference = reference.strip_prefix("library/").unwrap_or(reference);
+    reference.strip_suffix(":latest").unwrap_or(reference)
 }

@@ -60,6 +60,8 @@ pub struct ImageState {
     pub resolved: Option<ResolvedImage>,
     /// What is being done to have it, for people, while something is.
     pub progress: Option<String>,
+    /// The reference has changed its meaning while it was being looked for.
+    pub(super) look_again: bool,
     /// The try that is going on, or was the last.
     pub(super) request: u64,
 }
@@ -138,9 +140,9 @@ impl Pool {
         self.waiting.len()
     }
 
-    /// Bytes of what those bring along who are not admitted yet.
-    pub(super) fn arriving_payload(&self) -> usize {
-        self.arrivals.iter().map(|it| admission::payload(&it.draft.stdin, &it.draft.files)).sum()
+    /// What those weigh who are not admitted yet.
+    pub(super) fn arriving_weight(&self) -> usize {
+        self.arrivals.iter().map(|it| admission::weight(&it.draft)).sum()
     }
 
     /// When something that failed is tried again, if that is what it waits for at `now`.
@@ -280,8 +282,10 @@ impl State {
                 let same = it.config_hash == envelope.config_hash && pool.profile_hash == envelope.profile_hash;
                 it.state == SandboxState::Warm && (pool.spec.is_some() || same)
             };
-            let warm = pool.members.iter().find(|id| self.sandboxes.get(*id).is_some_and(fits));
-            let Some(sandbox) = warm.cloned() else { return };
+            let warm = pool.members.iter().filter_map(|id| Some((id, self.sandboxes.get(id)?)));
+            // The oldest first, so that none gets too old while others are used.
+            let oldest = warm.filter(|(_, it)| fits(it)).min_by_key(|(_, it)| it.since.mono);
+            let Some((sandbox, _)) = oldest.map(|(id, it)| (id.clone(), it)) else { return };
             if self.journal_problem.is_some() {
                 return;
             }
@@ -453,6 +457,8 @@ impl State {
 
     pub(super) fn remove_sandbox(&mut self, id: &SandboxId) {
         let Some(sandbox) = self.sandboxes.remove(id) else { return };
+        self.forget_timer(&Timer::Backstop(id.clone()));
+        self.forget_timer(&Timer::Conclude(id.clone()));
         self.by_engine_id.remove(&sandbox.engine_id);
         if let Some(pool) = self.pools.get_mut(&sandbox.profile) {
             pool.members.remove(id);

@@ -22,8 +22,12 @@ use crate::time::{Mono, Now, Wall};
 /// How long an approved proposal may look for a sandbox at the least, however late its approval came.
 const GRANTED_MS: u64 = 30_000;
 
-/// Bytes of standard input and files that all that waits may have brought along.
-const QUEUE_PAYLOAD: usize = 256 << 20;
+/// Bytes that all that waits may weigh together.
+const QUEUE_WEIGHT: usize = 256 << 20;
+/// Bytes that one that is over may go on weighing.
+const KEPT_WEIGHT: usize = 16 << 10;
+/// Characters of a command that a line of a list has.
+const LINE_CHARACTERS: usize = 512;
 
 /// A proposal, from admission on.
 #[derive(Clone, Debug)]
@@ -54,8 +58,13 @@ pub struct Proposal {
     pub end: Option<RunEnd>,
     /// Where it stands.
     pub phase: Phase,
-    /// Whether `envelope` is all of what was asked: what is over keeps neither its standard input nor its files here.
+    /// Whether `envelope` is all of what was asked: what is over and large keeps neither steps nor payload here.
     pub is_whole: bool,
+    /// The command on one line, visible, as far as a list shows it.
+    pub command: String,
+    /// Whether `command` is all that would run: one step, uncut, without variables, payload or a directory of its own.
+    pub command_is_all: bool,
+    pub(super) weight: usize,
     pub(super) order: u64,
     pub(super) expires: Mono,
     /// Its agent took it back before it was recorded.
@@ -116,10 +125,11 @@ impl Phase {
 
 impl Proposal {
     /// What has ended need not be kept whole in memory: the journal has it.
-    fn let_go_of_payload(&mut self) {
-        if admission::payload(&self.envelope.stdin, &self.envelope.files) > 0 {
-            let envelope = Envelope { stdin: Blob::default(), files: Vec::new(), ..Envelope::clone(&self.envelope) };
-            self.envelope = Arc::new(envelope);
+    fn let_go(&mut self) {
+        if self.weight > KEPT_WEIGHT {
+            let all = Envelope::clone(&self.envelope);
+            let (steps, files, stdin) = (Vec::new(), Vec::new(), Blob::default());
+            self.envelope = Arc::new(Envelope { steps, files, stdin, ..all });
             self.is_whole = false;
         }
     }
@@ -199,21 +209,16 @@ impl State {
         Ok(None)
     }
 
-    /// Whether what the proposal brings along can be kept beside what waits already.
+    /// Whether the proposal can be kept in memory beside what waits already.
     fn has_room_for(&self, draft: &Draft) -> Result<(), Problem> {
-        let brought = admission::payload(&draft.stdin, &draft.files);
-        if brought == 0 {
-            return Ok(());
-        }
-        let envelopes = self.proposals.values().filter(|it| it.phase.is_queued()).map(|it| &it.envelope);
-        let recorded: usize = envelopes.map(|it| admission::payload(&it.stdin, &it.files)).sum();
-        let arriving: usize = self.pools.values().map(Pool::arriving_payload).sum();
-        if recorded + arriving + brought <= QUEUE_PAYLOAD {
+        let recorded: usize = self.proposals.values().filter(|it| it.phase.is_queued()).map(|it| it.weight).sum();
+        let arriving: usize = self.pools.values().map(Pool::arriving_weight).sum();
+        if recorded + arriving + admission::weight(draft) <= QUEUE_WEIGHT {
             return Ok(());
         }
         Err(Problem::new(
             Code::QueueFull,
-            format!("what waits has brought {} bytes, and the queue holds {QUEUE_PAYLOAD}", recorded + arriving),
+            format!("what waits has {} bytes, and the queue holds {QUEUE_WEIGHT}", recorded + arriving),
         )
         .help("try again when some are decided, or send less standard input and fewer files"))
     }
@@ -258,7 +263,7 @@ impl State {
             Ok(envelope) => Arc::new(envelope),
             Err(problem) => return self.turn_away(ticket, &id, &agent, draft.key, problem),
         };
-        let digest = envelope.digest();
+        let (digest, weight) = (envelope.digest(), envelope.weight());
         let ruling = policy::judge(profile, &agent, self.config.trust);
         let wait = profile.approval.expires_ms;
         let expires_at = Wall(now.wall.0.saturating_add_unsigned(wait));
@@ -287,6 +292,7 @@ impl State {
             entries.push((now.wall, Entry::Decided { id: id.clone(), verdict: verdict.clone() }));
         }
         let key = draft.key.map(|key| (agent.name.clone(), key));
+        let (command, command_is_all) = one_line(&envelope);
         let proposal = Proposal {
             id: id.clone(),
             agent,
@@ -302,6 +308,9 @@ impl State {
             end: None,
             phase: Phase::Recording,
             is_whole: true,
+            command,
+            command_is_all,
+            weight,
             order: self.next_order,
             expires: now.mono.plus(wait),
             withdrawn_early: false,
@@ -452,6 +461,7 @@ impl State {
         let Some((spec, _)) = &pool.spec else { return };
         let envelope = Arc::new(proposal.envelope.rebound(&pool.profile, spec));
         proposal.digest = envelope.digest();
+        (proposal.command, proposal.command_is_all) = one_line(&envelope);
         proposal.envelope = envelope;
         proposal.verdict = None;
         proposal.run = None;
@@ -477,7 +487,7 @@ impl State {
             return self.catch_up(id, now);
         }
         if proposal.expires > now.mono {
-            return;
+            return self.watch_expiry(id, now);
         }
         match proposal.phase {
             Phase::Waiting => {
@@ -532,7 +542,8 @@ impl State {
         }
         self.changes.proposals.insert(id.clone());
         if phase.is_over() && !was.is_over() {
-            proposal.let_go_of_payload();
+            proposal.let_go();
+            self.forget_timer(&Timer::Expire(id.clone()));
             self.finished.push_back(id.clone());
             if self.finished.len() > FINISHED_KEPT
                 && let Some(oldest) = self.finished.pop_front()
@@ -543,6 +554,19 @@ impl State {
             }
         }
     }
+}
+
+/// An envelope's command as a list shows it, and whether that is all of it. Looks at no more than is shown: this is done
+/// while everybody waits.
+pub(super) fn one_line(envelope: &Envelope) -> (String, bool) {
+    let steps = envelope.steps.iter().map(|step| step.argv.as_slice());
+    let (line, is_whole) = crate::visible::command_within(steps, LINE_CHARACTERS);
+    let is_plain = match envelope.steps.as_slice() {
+        [step] => step.env.is_empty() && step.cwd.0 == envelope.cage.working_dir.as_bytes(),
+        _ => false,
+    };
+    let is_all = is_whole && is_plain && envelope.stdin.0.is_empty() && envelope.files.is_empty();
+    (line, is_all)
 }
 
 fn hash_of(draft: &Draft) -> Result<Hash, Problem> {

@@ -5,7 +5,7 @@ use std::sync::Arc;
 
 use super::Effect;
 use super::State;
-use super::proposals::{Phase, Proposal, Run};
+use super::proposals::{Phase, Proposal, Run, one_line};
 use crate::id::ProposalId;
 use crate::journal::Entry;
 use crate::profile::Hash;
@@ -33,6 +33,7 @@ impl Proposal {
         for (at, entry) in entries {
             match (entry.clone(), &mut proposal) {
                 (Entry::Proposed { id, agent, reason, envelope, digest, ruling, expires_at, .. }, None) => {
+                    let ((command, command_is_all), weight) = (one_line(&envelope), envelope.weight());
                     proposal = Some(Self {
                         id,
                         agent,
@@ -48,6 +49,9 @@ impl Proposal {
                         end: None,
                         phase: Phase::Waiting,
                         is_whole: true,
+                        weight,
+                        command,
+                        command_is_all,
                         order: 0,
                         expires: crate::time::Mono(0),
                         withdrawn_early: false,
@@ -55,6 +59,7 @@ impl Proposal {
                     });
                 }
                 (Entry::Returned { why, envelope, digest, .. }, Some(it)) => {
+                    (it.command, it.command_is_all) = one_line(&envelope);
                     it.envelope = Arc::clone(&envelope);
                     it.digest = digest;
                     it.verdict = None;

@@ -132,6 +132,15 @@ impl State {
     }
 
     fn kill_by_operator(&mut self, id: &ProposalId, operator: &Operator, now: Now) -> Result<(), Problem> {
+        let asked_before = self
+            .proposal(id)
+            .and_then(|it| it.run.as_ref())
+            .and_then(|run| self.sandboxes.get(&run.sandbox))
+            .is_some_and(|it| it.killed_by.is_some());
+        if asked_before {
+            // It is recorded once who wanted it dead; the order is given again all the same.
+            return self.kill_run(id, &operator.name, now);
+        }
         let entry = vec![(now.wall, Entry::KillRequested { id: id.clone(), operator: operator.clone() })];
         if self.proposal(id).is_some_and(|it| matches!(it.phase, Phase::Granted { .. })) {
             // It ends within this event, and nothing is recorded of it after its end.
