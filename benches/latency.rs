@@ -8,7 +8,8 @@
 //! | floor | a request written to the stdin of an attached, static PID 1, until both fences were seen |
 //!
 //! Every round measures all four, so that a machine whose speed drifts treats them alike; ratios of medians are the
-//! result. brig's pool is full before each of its turns, and it refills 50 ms after a lease, so no refill is measured.
+//! result. Before each turn the pool is full and the machine has had a moment to become quiet: no turn is measured while
+//! a container of another one is made or taken down. Refilling begins 50 ms after a lease.
 //!
 //! `cargo bench --bench latency [-- ROUNDS]`, 40 rounds unless told otherwise.
 
@@ -31,7 +32,7 @@ use bollard::query_parameters::{AttachContainerOptionsBuilder, CreateContainerOp
 use brig::api::client::Client;
 use brig::api::wire::{FollowLine, PoolRow, Snapshot};
 use brig::engine::docker::{DockerEngine, DockerSettings};
-use brig::engine::{Engine, OutputStream};
+use brig::engine::{ArmedSandbox, Engine, OutputStream};
 use brig::supervisor::process;
 use brig_core::id::SandboxId;
 use brig_core::profile::{Cage, SandboxSpec};
@@ -41,6 +42,8 @@ use futures_util::StreamExt as _;
 use tokio::io::AsyncWriteExt as _;
 
 const INSTALL: &str = "bench";
+/// What daemon and kernel have left to do after a container has gone.
+const SETTLE: Duration = Duration::from_millis(150);
 
 #[tokio::main]
 async fn main() {
@@ -67,12 +70,15 @@ async fn main() {
 
     let mut samples: [Vec<Duration>; 4] = Default::default();
     for round in 0..=rounds {
-        let turn = [
-            cold(&docker, &image.id).await,
-            warm.exec(&docker).await,
-            supervisor.brig().await,
-            floor(&engine, Arc::clone(&spec), round).await,
-        ];
+        supervisor.quiet().await;
+        let cold = cold(&docker, &image.id).await;
+        supervisor.quiet().await;
+        let exec = warm.exec(&docker).await;
+        supervisor.quiet().await;
+        let brig = supervisor.brig().await;
+        let armed = engine.arm(&SandboxId(format!("floor-{round}")), Arc::clone(&spec)).await.unwrap();
+        supervisor.quiet().await;
+        let turn = [cold, exec, brig, floor(armed).await];
         // The first round warms up caches and is not counted.
         if round > 0 {
             for (samples, took) in samples.iter_mut().zip(turn) {
@@ -164,6 +170,12 @@ impl Supervisor {
         brig::config::profiles::parse("bench", "bench.toml", PROFILE).unwrap().cage
     }
 
+    /// Waits until nothing is being made or taken down.
+    async fn quiet(&self) {
+        self.full_pool().await;
+        tokio::time::sleep(SETTLE).await;
+    }
+
     async fn full_pool(&self) -> PoolRow {
         wait_for(|| async {
             let snapshot: Snapshot = self.operator.get("/v1/snapshot").await.ok()?;
@@ -174,7 +186,6 @@ impl Supervisor {
     }
 
     async fn brig(&self) -> Duration {
-        self.full_pool().await;
         let step = DraftStep { argv: vec!["true".into()], ..DraftStep::default() };
         let draft = Draft { steps: vec![step], ..Draft::default() };
         let began = Instant::now();
@@ -259,8 +270,7 @@ async fn remove(docker: &Docker, id: &str) {
     docker.remove_container(id, Some(options)).await.unwrap();
 }
 
-async fn floor(engine: &DockerEngine, spec: Arc<SandboxSpec>, round: usize) -> Duration {
-    let mut sandbox = engine.arm(&SandboxId(format!("floor-{round}")), spec).await.unwrap();
+async fn floor(mut sandbox: ArmedSandbox) -> Duration {
     let mut nonce = [0; NONCE_LEN];
     getrandom::fill(&mut nonce).unwrap();
     let request = Request {
@@ -282,6 +292,7 @@ async fn floor(engine: &DockerEngine, spec: Arc<SandboxSpec>, round: usize) -> D
         finders[usize::from(stream == OutputStream::Stderr)].push(&bytes);
     }
     let took = began.elapsed();
+    drop(sandbox.stdin);
     while sandbox.output.next().await.is_some() {}
     took
 }
