@@ -1,5 +1,8 @@
 //! Numbers and words for narrow columns. Everything here is at most as wide as its documentation says.
 
+use std::collections::BTreeMap;
+
+use brig_core::profile::Ulimit;
 use brig_core::visible;
 use unicode_width::UnicodeWidthChar as _;
 
@@ -161,6 +164,19 @@ pub fn bytes_long(count: u64) -> String {
             let (number, unit) = short.split_at(short.len() - 1);
             format!("{number} {unit}iB")
         }
+    }
+}
+
+/// The limits of a process: `core 0, nofile 1024 (at most 4096)`, where the second number is how far it may be raised.
+#[must_use]
+pub fn ulimits(limits: &BTreeMap<String, Ulimit>) -> String {
+    let one = |(name, limit): (&String, &Ulimit)| match limit {
+        Ulimit { soft, hard } if soft == hard => format!("{} {soft}", shown(name)),
+        Ulimit { soft, hard } => format!("{} {soft} (at most {hard})", shown(name)),
+    };
+    match limits.is_empty() {
+        true => "the daemon's own".to_owned(),
+        false => limits.iter().map(one).collect::<Vec<_>>().join(", "),
     }
 }
 
