@@ -3,7 +3,7 @@
 use brig_core::blob::Blob;
 use brig_core::envelope::{File, Step};
 use brig_core::profile::Cage;
-use brig_core::proposal::Decider;
+use brig_core::proposal::Status;
 use brig_core::visible;
 
 use super::context::{Context, patiently};
@@ -12,7 +12,7 @@ use super::output::{json, say};
 use super::values;
 use crate::api::wire::{ProposalDetail, ProposalRow, end_text};
 use crate::config::units::{cpus_text, duration_text, size_text};
-use crate::console::text::ulimits;
+use crate::console::text::{decider, moment, moment_after, shown as line, ulimits};
 
 /// Arguments of `brig show`.
 #[derive(Debug, clap::Args)]
@@ -46,6 +46,11 @@ pub fn text(detail: &ProposalDetail) -> String {
     page.field("proposal", &row.id.0);
     page.field("digest", &row.digest.hex());
     page.field("status", &super::queue::outcome(row));
+    let expires = match row.status {
+        Status::Waiting => format!(", expires {}", moment_after(row.received_at, row.expires_at)),
+        _ => String::new(),
+    };
+    page.field("received", &format!("{}{expires}", moment(row.received_at)));
     let who = if row.agent.is_operator_user { ", the operator's own user" } else { "" };
     let pid = row.agent.pid.map_or_else(String::new, |pid| format!(", process {pid}"));
     page.field("agent", &format!("{} (user {}{pid}{who})", line(&row.agent.name), row.agent.uid));
@@ -80,21 +85,6 @@ fn effect(row: &ProposalRow) -> &'static str {
         brig_core::proposal::Judgement::Ask => "asked",
     }
 }
-/// Who decided, for people.
-#[must_use]
-pub fn decider(by: &Decider) -> String {
-    match by {
-        Decider::Operator { name, .. } => line(name),
-        Decider::Rule { name } => format!("rule {}", line(name)),
-        Decider::Agent => "the agent".to_owned(),
-        Decider::Clock => "the clock".to_owned(),
-    }
-}
-
-fn line(text: &str) -> String {
-    visible::line(text.as_bytes())
-}
-
 /// Fields under each other, what belongs to one indented.
 #[derive(Default)]
 struct Page {
@@ -180,15 +170,19 @@ impl Page {
 
     fn outcome(&mut self, row: &ProposalRow) {
         if let Some(verdict) = &row.verdict {
+            let at = moment_after(row.received_at, verdict.at);
             let reason = if verdict.reason.is_empty() { String::new() } else { format!(": {}", line(&verdict.reason)) };
-            self.field("verdict", &format!("{} by {}{reason}", verdict.kind.text(), decider(&verdict.by)));
+            self.field("verdict", &format!("{} by {} at {at}{reason}", verdict.kind.text(), decider(&verdict.by)));
         }
         if let Some(run) = &row.run {
             let how = if run.cold { "cold, as none was warm" } else { "warm" };
-            self.field("sandbox", &format!("{} ({how})", run.sandbox));
+            self.field(
+                "sandbox",
+                &format!("{} ({how}) at {}", run.sandbox, moment_after(row.received_at, run.started_at)),
+            );
         }
         if let Some(end) = &row.end {
-            self.field("end", &line(&end_text(end)));
+            self.field("end", &format!("{} at {}", line(&end_text(end)), moment_after(row.received_at, end.at)));
             self.field(
                 "used",
                 &format!(
@@ -203,18 +197,19 @@ impl Page {
 }
 
 #[cfg(test)]
-pub(crate) mod tests {
+mod tests {
     use std::collections::BTreeMap;
 
     use brig_core::envelope::File;
     use brig_core::profile::{Network, Ulimit};
+    use brig_core::time::Wall;
 
     use super::*;
-    use crate::cli::table::rows;
+    use crate::cli::fixtures;
 
-    pub fn detail(id: &str) -> ProposalDetail {
+    fn detail(id: &str) -> ProposalDetail {
         ProposalDetail {
-            row: rows::proposal(id),
+            row: fixtures::proposal(id),
             full_reason: "look\naround".into(),
             steps: vec![Step {
                 argv: vec!["sh".into(), "-c".into(), "echo \u{202e}\nls\n".into()],
@@ -251,6 +246,7 @@ pub(crate) mod tests {
         let text = text(&detail("abc"));
         for shown in [
             "proposal    abc\n",
+            &format!("received    {}, expires {}\n", moment(Wall(0)), moment_after(Wall(0), Wall(60_000))),
             "reason      | look\n            | around\n",
             "command     sh -c 'echo ⟨U+202E⟩⟨U+000A⟩ls⟨U+000A⟩'\n",
             "  word 3    | echo ⟨U+202E⟩\n            | ls\n",

@@ -13,8 +13,8 @@ use brig_core::time::Mono;
 use brig_core::visible;
 
 use super::state::ARMING_MS;
-use super::text::{shown, ulimits, wrap, wrap_words};
-use crate::api::wire::{ProposalDetail, ProposalRow};
+use super::text::{decider, moment, moment_after, shown, ulimits, wrap, wrap_words};
+use crate::api::wire::{ProposalDetail, ProposalRow, end_text};
 use crate::config::units::{cpus_text, duration_text, size_text};
 
 /// Columns before the text of a section.
@@ -226,18 +226,22 @@ fn facts(row: &ProposalRow, out: &mut Writer) {
     out.words(Kind::Plain, &format!("{}: {}", shown(&row.ruling.rule), shown(&row.ruling.why)));
     if let Some(verdict) = &row.verdict {
         out.heading("Verdict");
-        let by = super::view::words::decider(&verdict.by);
-        out.words(Kind::Plain, &format!("{} by {by}", verdict.kind.text()));
+        let at = moment_after(row.received_at, verdict.at);
+        out.words(Kind::Plain, &format!("{} by {} at {at}", verdict.kind.text(), decider(&verdict.by)));
         if !verdict.reason.is_empty() {
             out.content(verdict.reason.as_bytes());
         }
     }
     if let Some(end) = &row.end {
         out.heading("End");
-        out.words(Kind::Plain, &shown(&crate::api::wire::end_text(end)));
+        out.words(Kind::Plain, &format!("{} at {}", shown(&end_text(end)), moment_after(row.received_at, end.at)));
     }
     out.heading("Proposal");
-    out.words(Kind::Plain, &row.id.0);
+    let expires = match row.status {
+        Status::Waiting => format!(", expires {}", moment_after(row.received_at, row.expires_at)),
+        _ => String::new(),
+    };
+    out.words(Kind::Plain, &format!("{}, received {}{expires}", row.id, moment(row.received_at)));
     out.heading("Digest");
     out.words(Kind::Note, &row.digest.hex());
     if row.status == Status::Waiting {
