@@ -173,7 +173,10 @@ pub fn lines(detail: &ProposalDetail, width: usize) -> Vec<Line> {
     out.heading("What it can touch");
     reach(cage, &row.profile, &mut out);
     let (time, output) = (duration_text(*timeout_ms), size_text(*output_limit));
-    out.words(Kind::Plain, &format!("It is ended after {time}, or {output} of output. Image {}.", shown(image_id)));
+    out.words(
+        Kind::Plain,
+        &format!("It is ended after {time} of time or {output} of output. Image {}.", shown(image_id)),
+    );
     claims(row, full_reason, &mut out);
     facts(row, &mut out);
     out.lines

@@ -1,4 +1,4 @@
-//! Numbers and words for narrow columns. Everything here is at most as wide as its documentation says.
+//! Numbers and words for narrow columns, for the console and the commands. Nothing here is wider than its documentation says.
 
 use std::collections::BTreeMap;
 

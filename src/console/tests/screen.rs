@@ -163,7 +163,7 @@ fn nothing_of_a_proposal_is_left_out_of_its_review() {
             "16777217b in /sandbox",
             "nofile 64 (at most 128)",
             "HOME=/sandbox",
-            "1m, or 8m of output",
+            "1m of time or 8m of output",
             "because",
             &row.digest.hex()[..50],
             "⟨U+0009⟩last",
