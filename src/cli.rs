@@ -15,6 +15,8 @@ pub mod audit;
 pub mod console;
 pub mod context;
 pub mod exit;
+#[cfg(test)]
+mod fixtures;
 pub mod kill;
 pub mod logs;
 pub mod output;

@@ -448,11 +448,11 @@ async fn kill_takes_proposals_and_sandboxes_and_goes_on_after_a_failure() {
         _ => unknown(),
     });
     let said = brig(&fake, &["kill", "nope", "abc", "k3f9-17", "k3f9"]).await;
-    assert_eq!((said.code, said.text()), (1, "abc killed\nk3f9-17 killed\nk3f9 killed\n"));
+    assert_eq!((said.code, said.text()), (1, "abc is being killed\nk3f9-17 is being killed\nk3f9 is being killed\n"));
     assert_eq!(said.err, "brig: error: nothing has this name\n");
     let said = brig(&fake, &["kill", "--json", "nope", "abc"]).await;
     assert_eq!(said.json()[0]["error"]["code"], "not_found");
-    assert_eq!(said.json()[1], json!({ "id": "abc", "killed": true }));
+    assert_eq!(said.json()[1], json!({ "id": "abc", "being_killed": true }));
 }
 
 #[tokio::test]

@@ -19,6 +19,8 @@ use crate::console::{self, ColorChoice, Leave};
 
 /// How long a supervisor may take until it answers.
 const START: Duration = Duration::from_secs(10);
+/// How long a supervisor that somebody else has just started may take to write its token, once it listens.
+const TOKEN: Duration = Duration::from_secs(1);
 /// How often it is asked meanwhile.
 const ASK: Duration = Duration::from_millis(20);
 /// Lines of the log that explain why it did not.
@@ -61,9 +63,14 @@ async fn enter(client: Client, places: &Places, settings: &Settings) -> Result<E
 /// # Errors
 /// Why it does not answer, with the last lines of its log.
 pub async fn ensure_supervisor(context: &Context) -> Result<(), Problem> {
-    match answers(context).await {
-        Err(problem) if problem.code == Code::NoSupervisor => {}
-        other => return other,
+    let asked = Instant::now();
+    loop {
+        match answers(context).await {
+            Err(problem) if problem.code == Code::NoSupervisor => break,
+            Err(problem) if problem.code == Code::WrongToken && asked.elapsed() < TOKEN => {}
+            other => return other,
+        }
+        tokio::time::sleep(ASK).await;
     }
     context.places.prepare()?;
     let (mut child, begin) = spawn(&context.places)?;
@@ -72,6 +79,8 @@ pub async fn ensure_supervisor(context: &Context) -> Result<(), Problem> {
     loop {
         match answers(context).await {
             Err(problem) if problem.code == Code::NoSupervisor => {}
+            // It listens before it has written its token.
+            Err(problem) if problem.code == Code::WrongToken && Instant::now() < until => {}
             other => {
                 // Should it end before this process does, somebody has to take note of it.
                 std::thread::spawn(move || child.wait());

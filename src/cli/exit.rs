@@ -216,7 +216,7 @@ pub fn report(stop: Stop, json: bool) -> Exit {
 #[cfg(test)]
 mod tests {
     use super::*;
-    use crate::cli::table::rows;
+    use crate::cli::fixtures;
 
     #[test]
     fn every_way_to_end_has_its_own_number() {
@@ -227,7 +227,7 @@ mod tests {
 
     #[test]
     fn a_proposals_end_is_the_exit() {
-        let mut row = rows::proposal("a");
+        let mut row = fixtures::proposal("a");
         for (status, exit) in [
             (Status::Rejected, Exit::Rejected),
             (Status::Expired, Exit::Expired),
@@ -249,7 +249,7 @@ mod tests {
             (EndKind::Memory, Some(0), None, Exit::Memory),
             (EndKind::Lost, Some(0), None, Exit::Lost),
         ] {
-            row.end = Some(RunEnd { exit_code: status, signal, ..rows::end(kind) });
+            row.end = Some(RunEnd { exit_code: status, signal, ..fixtures::end(kind) });
             assert_eq!(Exit::of_proposal(&row), exit, "{kind:?}");
         }
     }

@@ -21,7 +21,7 @@ pub struct Args {
 #[derive(Debug, Serialize)]
 struct Killed<'a> {
     id: &'a str,
-    killed: bool,
+    being_killed: bool,
     #[serde(skip_serializing_if = "Option::is_none")]
     error: Option<Problem>,
 }
@@ -42,14 +42,14 @@ pub async fn kill(context: &Context, args: &Args) -> Result<Exit, Stop> {
         }
         if !context.json {
             match &error {
-                None => say(&format!("{id} killed"))?,
+                None => say(&format!("{id} is being killed"))?,
                 Some(problem) => drop(report(problem.clone().into(), false)),
             }
         }
         if error.is_some() {
             exit = Exit::Failed;
         }
-        all.push(Killed { id, killed: error.is_none(), error });
+        all.push(Killed { id, being_killed: error.is_none(), error });
     }
     if context.json {
         json(&all)?;

@@ -3,10 +3,10 @@
 use std::io::{self, IsTerminal as _, Write as _};
 use std::time::{SystemTime, UNIX_EPOCH};
 
-use brig_core::visible;
 use serde::Serialize;
 
 use super::exit::Stop;
+use crate::console::text::output_line;
 
 /// What the standard output is.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -93,7 +93,7 @@ pub fn span(ms: i64) -> String {
 
 /// Makes a program's output fit for a terminal, as it streams: line ends and tabs act, all else that could is shown.
 ///
-/// What is kept back at the end of a piece is only the beginning of a character that is not complete yet.
+/// What is kept back at the end of a piece is only the beginning of a character or of a line end that is not complete yet.
 #[derive(Debug, Default)]
 pub struct Tamer {
     kept: Vec<u8>,
@@ -119,28 +119,21 @@ impl Tamer {
 
 fn tamed(bytes: &[u8]) -> String {
     let mut out = String::with_capacity(bytes.len());
-    for (at, line) in bytes.split(|&byte| byte == b'\n').enumerate() {
+    let mut lines = bytes.split(|&byte| byte == b'\n').enumerate().peekable();
+    while let Some((at, line)) = lines.next() {
         if at > 0 {
             out.push('\n');
         }
-        for (at, part) in line.split(|&byte| byte == b'\t').enumerate() {
-            if at > 0 {
-                out.push('\t');
-            }
-            // Runs of blanks only move the cursor to the right here, as tables that programs print do.
-            for (at, part) in part.split(|&byte| byte == b' ').enumerate() {
-                if at > 0 {
-                    out.push(' ');
-                }
-                out.push_str(&visible::line(part));
-            }
-        }
+        out.push_str(&output_line(line, lines.peek().is_some()));
     }
     out
 }
 
-/// Bytes at the end that may become a character with what follows.
+/// Bytes at the end that may become a character or a line end with what follows.
 fn unfinished(bytes: &[u8]) -> usize {
+    if bytes.ends_with(b"\r") {
+        return 1;
+    }
     for back in 1..=bytes.len().min(3) {
         let first = bytes[bytes.len() - back];
         let length = match first {
@@ -162,7 +155,9 @@ mod tests {
     #[test]
     fn output_for_a_terminal_can_only_move_on() {
         let mut tamer = Tamer::default();
-        assert_eq!(tamer.tame(b"a\tb\n\x1b[31mred\r\n"), "a\tb\n⟨U+001B⟩[31mred⟨U+000D⟩\n");
+        assert_eq!(tamer.tame(b"a\tb\n\x1b[31mred\r\na\rb\r"), "a\tb\n⟨U+001B⟩[31mred\na⟨U+000D⟩b");
+        assert_eq!(tamer.tame(b"\nc\r"), "\nc");
+        assert_eq!(tamer.finish(), "⟨U+000D⟩");
         let wide = format!("x{}y", " ".repeat(40));
         assert_eq!(tamer.tame(wide.as_bytes()), wide);
     }

@@ -20,10 +20,10 @@ use tokio::signal::unix::{Signal, SignalKind, signal};
 use super::context::{Context, patiently};
 use super::exit::{Exit, Stop};
 use super::output::{Tamer, json, remark, say, whisper};
-use super::show::decider;
 use super::values;
 use crate::api::client::Client;
 use crate::api::wire::{FollowLine, ProposalDetail, ProposalRow, end_text};
+use crate::console::text::decider;
 use crate::engine::OutputStream;
 
 /// How long a withdrawal may take before this process ends without knowing.
@@ -364,11 +364,11 @@ mod tests {
     use brig_core::time::Wall;
 
     use super::*;
-    use crate::cli::table::rows;
+    use crate::cli::fixtures;
 
     #[test]
     fn the_last_words_say_what_the_exit_code_cannot() {
-        let mut row = rows::proposal("k3");
+        let mut row = fixtures::proposal("k3");
         row.status = Status::Rejected;
         row.verdict = Some(Verdict {
             kind: VerdictKind::Rejected,
@@ -378,9 +378,9 @@ mod tests {
             at: Wall(0),
         });
         assert_eq!(last_words(&row).unwrap(), "k3 rejected by anna: use ⟨U+001B⟩[2Kstaging");
-        row.end = Some(rows::end(EndKind::Deadline));
+        row.end = Some(fixtures::end(EndKind::Deadline));
         assert_eq!(last_words(&row).unwrap(), "k3 deadline");
-        row.end = Some(rows::end(EndKind::Exited));
+        row.end = Some(fixtures::end(EndKind::Exited));
         assert_eq!(last_words(&row), None);
     }
 }

@@ -1,17 +1,18 @@
 //! `brig show`: a proposal with all that it would do.
 
 use brig_core::blob::Blob;
-use brig_core::envelope::Step;
+use brig_core::envelope::{File, Step};
 use brig_core::profile::Cage;
-use brig_core::proposal::Decider;
+use brig_core::proposal::Status;
 use brig_core::visible;
 
 use super::context::{Context, patiently};
 use super::exit::{Exit, Stop};
 use super::output::{json, say};
 use super::values;
-use crate::api::wire::{ProposalDetail, end_text};
-use crate::config::units::{duration_text, size_text};
+use crate::api::wire::{ProposalDetail, ProposalRow, end_text};
+use crate::config::units::{cpus_text, duration_text, size_text};
+use crate::console::text::{decider, moment, moment_after, shown as line, ulimits};
 
 /// Arguments of `brig show`.
 #[derive(Debug, clap::Args)]
@@ -35,86 +36,55 @@ pub async fn show(context: &Context, args: &Args) -> Result<Exit, Stop> {
     Ok(Exit::Done)
 }
 
-/// Everything that would run and where, nothing cut and all of it visible.
+/// Everything that would run and where, nothing cut and all of it visible. What is approved is taken apart by name, so
+/// that nothing of it can be forgotten here.
 #[must_use]
 pub fn text(detail: &ProposalDetail) -> String {
+    let ProposalDetail { row, full_reason, steps, keep_going, stdin, files, timeout_ms, output_limit, cage, image_id } =
+        detail;
     let mut page = Page::default();
-    let row = &detail.row;
     page.field("proposal", &row.id.0);
     page.field("digest", &row.digest.hex());
     page.field("status", &super::queue::outcome(row));
+    let expires = match row.status {
+        Status::Waiting => format!(", expires {}", moment_after(row.received_at, row.expires_at)),
+        _ => String::new(),
+    };
+    page.field("received", &format!("{}{expires}", moment(row.received_at)));
     let who = if row.agent.is_operator_user { ", the operator's own user" } else { "" };
     let pid = row.agent.pid.map_or_else(String::new, |pid| format!(", process {pid}"));
     page.field("agent", &format!("{} (user {}{pid}{who})", line(&row.agent.name), row.agent.uid));
-    page.blob("reason", &Blob::from(detail.full_reason.as_str()), false);
+    page.blob("reason", &Blob::from(full_reason.as_str()), false);
     page.field("policy", &format!("{} by {}: {}", effect(row), line(&row.ruling.rule), line(&row.ruling.why)));
     if let Some(why) = &row.returned {
         page.field("returned", &line(why));
     }
-    for (at, step) in detail.steps.iter().enumerate() {
-        let name = if detail.steps.len() == 1 { "command".to_owned() } else { format!("step {}", at + 1) };
+    for (at, step) in steps.iter().enumerate() {
+        let name = if steps.len() == 1 { "command".to_owned() } else { format!("step {}", at + 1) };
         page.step(&name, step);
     }
-    if detail.steps.len() > 1 {
-        page.field(
-            "on failure",
-            if detail.keep_going { "the next step runs all the same" } else { "the rest is left out" },
-        );
+    if steps.len() > 1 {
+        page.field("on failure", if *keep_going { "the next step runs all the same" } else { "the rest is left out" });
     }
-    if !detail.stdin.0.is_empty() {
-        page.blob("stdin", &detail.stdin, true);
+    if !stdin.0.is_empty() {
+        page.blob("stdin", stdin, true);
     }
-    for file in &detail.files {
-        page.field("file", &format!("{} (mode {:03o})", visible::line(&file.path.0), file.mode));
-        page.blob("", &file.content, true);
+    for File { path, mode, content } in files {
+        page.field("file", &format!("{} (mode {mode:03o})", visible::line(&path.0)));
+        page.blob("", content, true);
     }
-    page.field("limits", &format!("{}, {} output", duration_text(detail.timeout_ms), size_text(detail.output_limit)));
-    page.cage(&row.profile, &detail.cage, &detail.image_id);
-    if let Some(verdict) = &row.verdict {
-        let reason = if verdict.reason.is_empty() { String::new() } else { format!(": {}", line(&verdict.reason)) };
-        page.field("verdict", &format!("{} by {}{reason}", verdict.kind.text(), decider(&verdict.by)));
-    }
-    if let Some(run) = &row.run {
-        let how = if run.cold { "cold, as none was warm" } else { "warm" };
-        page.field("sandbox", &format!("{} ({how})", run.sandbox));
-    }
-    if let Some(end) = &row.end {
-        page.field("end", &line(&end_text(end)));
-        page.field(
-            "used",
-            &format!(
-                "{:.3} s, {:.3} s of CPU, {} of memory at most",
-                end.usage.wall_us as f64 / 1e6,
-                end.usage.cpu_us as f64 / 1e6,
-                size_text(end.usage.peak_memory)
-            ),
-        );
-    }
+    page.field("limits", &format!("{}, {} output", duration_text(*timeout_ms), size_text(*output_limit)));
+    page.cage(&row.profile, cage, image_id);
+    page.outcome(row);
     page.text
 }
 
-fn effect(row: &crate::api::wire::ProposalRow) -> &'static str {
+fn effect(row: &ProposalRow) -> &'static str {
     match row.ruling.effect {
         brig_core::proposal::Judgement::Allow => "allowed",
         brig_core::proposal::Judgement::Ask => "asked",
     }
 }
-
-/// Who decided, for people.
-#[must_use]
-pub fn decider(by: &Decider) -> String {
-    match by {
-        Decider::Operator { name, .. } => line(name),
-        Decider::Rule { name } => format!("rule {}", line(name)),
-        Decider::Agent => "the agent".to_owned(),
-        Decider::Clock => "the clock".to_owned(),
-    }
-}
-
-fn line(text: &str) -> String {
-    visible::line(text.as_bytes())
-}
-
 /// Fields under each other, what belongs to one indented.
 #[derive(Default)]
 struct Page {
@@ -142,61 +112,104 @@ impl Page {
     }
 
     fn step(&mut self, name: &str, step: &Step) {
-        self.field(name, &visible::command([step.argv.as_slice()]));
+        let Step { argv, env, cwd } = step;
+        self.field(name, &visible::command([argv.as_slice()]));
         let lines = |argument: &Blob| argument.0.contains(&b'\n');
-        if step.argv.iter().any(lines) {
+        if argv.iter().any(lines) {
             // A script in one argument reads better as the lines that it is.
-            for (at, argument) in step.argv.iter().enumerate().filter(|(_, argument)| lines(argument)) {
+            for (at, argument) in argv.iter().enumerate().filter(|(_, argument)| lines(argument)) {
                 self.blob(&format!("  word {}", at + 1), argument, true);
             }
         }
-        for (name, value) in &step.env {
+        for (name, value) in env {
             self.field("  variable", &format!("{}={}", visible::line(&name.0), visible::line(&value.0)));
         }
-        self.field("  in", &visible::line(&step.cwd.0));
+        self.field("  in", &visible::line(&cwd.0));
     }
 
     fn cage(&mut self, profile: &str, cage: &Cage, image_id: &str) {
-        self.field("profile", profile);
-        self.field("  image", &format!("{} ({})", line(&cage.image), line(image_id)));
-        let cpus = match cage.milli_cpus {
-            0 => "any".to_owned(),
-            milli => {
-                format!("{}.{:03}", milli / 1000, milli % 1000).trim_end_matches('0').trim_end_matches('.').to_owned()
-            }
-        };
+        let Cage {
+            image,
+            userland_fallback,
+            user,
+            working_dir,
+            environment,
+            memory,
+            milli_cpus,
+            cpu_shares,
+            pids,
+            ulimits: limits,
+            network,
+            runtime,
+            scratch_size,
+            scratch_exec,
+        } = cage;
+        self.field("profile", &line(profile));
+        let or_else =
+            if *userland_fallback { ", or of this machine's own programs where that cannot be had" } else { "" };
+        self.field("  image", &format!("{}{or_else} ({})", line(image), line(image_id)));
+        let cpus = if *milli_cpus == 0 { "any".to_owned() } else { cpus_text(*milli_cpus) };
         self.field(
             "  cage",
             &format!(
-                "user {}, memory {}, CPUs {cpus}, processes {}, network {}, runtime {}",
-                line(&cage.user),
-                size_text(cage.memory),
-                cage.pids,
-                cage.network.text(),
-                line(cage.runtime.as_deref().unwrap_or("the daemon's own"))
+                "user {}, memory {}, CPUs {cpus} with weight {cpu_shares}, processes {pids}, network {}, runtime {}",
+                line(user),
+                size_text(*memory),
+                network.text(),
+                line(runtime.as_deref().unwrap_or("the daemon's own"))
             ),
         );
-        let exec = if cage.scratch_exec { "" } else { ", nothing in it is executed" };
-        self.field("  scratch", &format!("{} at {}{exec}", size_text(cage.scratch_size), line(&cage.working_dir)));
-        for (name, value) in &cage.environment {
+        self.field("  ulimits", &ulimits(limits));
+        let exec = if *scratch_exec { "" } else { ", nothing in them is executed" };
+        let size = size_text(*scratch_size);
+        self.field("  scratch", &format!("{size} at {}, a quarter of that at /tmp{exec}", line(working_dir)));
+        for (name, value) in environment {
             self.field("  variable", &format!("{}={}", line(name), line(value)));
+        }
+    }
+
+    fn outcome(&mut self, row: &ProposalRow) {
+        if let Some(verdict) = &row.verdict {
+            let at = moment_after(row.received_at, verdict.at);
+            let reason = if verdict.reason.is_empty() { String::new() } else { format!(": {}", line(&verdict.reason)) };
+            self.field("verdict", &format!("{} by {} at {at}{reason}", verdict.kind.text(), decider(&verdict.by)));
+        }
+        if let Some(run) = &row.run {
+            let how = if run.cold { "cold, as none was warm" } else { "warm" };
+            self.field(
+                "sandbox",
+                &format!("{} ({how}) at {}", run.sandbox, moment_after(row.received_at, run.started_at)),
+            );
+        }
+        if let Some(end) = &row.end {
+            self.field("end", &format!("{} at {}", line(&end_text(end)), moment_after(row.received_at, end.at)));
+            self.field(
+                "used",
+                &format!(
+                    "{:.3} s, {:.3} s of CPU, {} of memory at most",
+                    end.usage.wall_us as f64 / 1e6,
+                    end.usage.cpu_us as f64 / 1e6,
+                    size_text(end.usage.peak_memory)
+                ),
+            );
         }
     }
 }
 
 #[cfg(test)]
-pub(crate) mod tests {
+mod tests {
     use std::collections::BTreeMap;
 
     use brig_core::envelope::File;
-    use brig_core::profile::Network;
+    use brig_core::profile::{Network, Ulimit};
+    use brig_core::time::Wall;
 
     use super::*;
-    use crate::cli::table::rows;
+    use crate::cli::fixtures;
 
-    pub fn detail(id: &str) -> ProposalDetail {
+    fn detail(id: &str) -> ProposalDetail {
         ProposalDetail {
-            row: rows::proposal(id),
+            row: fixtures::proposal(id),
             full_reason: "look\naround".into(),
             steps: vec![Step {
                 argv: vec!["sh".into(), "-c".into(), "echo \u{202e}\nls\n".into()],
@@ -215,10 +228,10 @@ pub(crate) mod tests {
                 working_dir: "/sandbox".into(),
                 environment: BTreeMap::from([("HOME".into(), "/sandbox".into())]),
                 memory: 128 << 20,
-                milli_cpus: 500,
+                milli_cpus: 125,
                 cpu_shares: 1024,
                 pids: 64,
-                ulimits: BTreeMap::new(),
+                ulimits: BTreeMap::from([("nofile".into(), Ulimit { soft: 64, hard: 128 })]),
                 network: Network::None,
                 runtime: None,
                 scratch_size: 64 << 20,
@@ -233,6 +246,7 @@ pub(crate) mod tests {
         let text = text(&detail("abc"));
         for shown in [
             "proposal    abc\n",
+            &format!("received    {}, expires {}\n", moment(Wall(0)), moment_after(Wall(0), Wall(60_000))),
             "reason      | look\n            | around\n",
             "command     sh -c 'echo ⟨U+202E⟩⟨U+000A⟩ls⟨U+000A⟩'\n",
             "  word 3    | echo ⟨U+202E⟩\n            | ls\n",
@@ -240,8 +254,11 @@ pub(crate) mod tests {
             "stdin       | in⟨U+001B⟩\n            (no line end at its end)\n",
             "file        a b (mode 644)\n            | x\n",
             "limits      1m, 8m output\n",
-            "  cage      user 65534:65534, memory 128m, CPUs 0.5, processes 64, network none",
-            "  scratch   64m at /sandbox\n",
+            "  cage      user 65534:65534, memory 128m, CPUs 0.125 with weight 1024, processes 64, network none",
+            "  image     busybox:1.37, or of this machine's own programs where that cannot be had (sha256:1)\n",
+            "  ulimits   nofile 64 (at most 128)\n",
+            "  scratch   64m at /sandbox, a quarter of that at /tmp\n",
+            "  variable  HOME=/sandbox\n",
         ] {
             assert!(text.contains(shown), "{shown}\nis missing in\n{text}");
         }

@@ -1,8 +1,9 @@
 //! Tables for people: aligned by what the text takes on a screen, and never wider than it.
 
-use unicode_width::{UnicodeWidthChar as _, UnicodeWidthStr as _};
+use unicode_width::UnicodeWidthStr as _;
 
 use super::output::Screen;
+use crate::console::text::cut;
 
 /// Blanks between columns.
 const GAP: &str = "  ";
@@ -47,77 +48,13 @@ impl Table {
                 }
             }
             let line = line.trim_end();
-            let line = screen.width.map_or_else(|| line.to_owned(), |width| cut(line, width));
+            let line = screen.width.map_or_else(|| line.to_owned(), |width| cut(line, width).0);
             // The heading is dim: colour, but no meaning.
             let line = if at == 0 && screen.colour { format!("\x1b[2m{line}\x1b[0m") } else { line };
             out.push_str(&line);
             out.push('\n');
         }
         out
-    }
-}
-
-/// The text, at most `width` columns of it.
-#[must_use]
-pub fn cut(text: &str, width: usize) -> String {
-    if text.width() <= width {
-        return text.to_owned();
-    }
-    let mut out = String::new();
-    let mut used = 0;
-    for character in text.chars() {
-        used += character.width().unwrap_or(0);
-        if used >= width {
-            break;
-        }
-        out.push(character);
-    }
-    out.push('…');
-    out
-}
-
-/// Rows for tests.
-#[cfg(test)]
-pub(crate) mod rows {
-    use brig_core::id::ProposalId;
-    use brig_core::profile::Hash;
-    use brig_core::proposal::{Agent, EndKind, Judgement, OutputSummary, Ruling, RunEnd, RunUsage, Status};
-    use brig_core::time::Wall;
-
-    use crate::api::wire::ProposalRow;
-
-    pub fn proposal(id: &str) -> ProposalRow {
-        ProposalRow {
-            id: ProposalId(id.to_owned()),
-            digest: Hash::of(id.as_bytes()),
-            status: Status::Waiting,
-            profile: "shell".into(),
-            command: "ls -la".into(),
-            command_is_all: true,
-            reason: "look around".into(),
-            agent: Agent { name: "bot".into(), uid: 1, pid: Some(2), is_operator_user: false },
-            ruling: Ruling { effect: Judgement::Ask, rule: "shell".into(), why: "a person decides".into() },
-            returned: None,
-            received_at: Wall(0),
-            expires_at: Wall(60_000),
-            verdict: None,
-            run: None,
-            end: None,
-        }
-    }
-
-    pub fn end(kind: EndKind) -> RunEnd {
-        RunEnd {
-            kind,
-            exit_code: None,
-            signal: None,
-            by: None,
-            note: String::new(),
-            step: 0,
-            usage: RunUsage::default(),
-            output: OutputSummary::default(),
-            at: Wall(0),
-        }
     }
 }
 
@@ -144,6 +81,5 @@ mod tests {
         assert_eq!(text, "ID    NAME  COMMAND\na     日本  ls\nlong        cat ⟨U+…\n");
         assert!(text.lines().all(|line| line.width() <= 20));
         assert!(table().render(Screen { width: Some(20), colour: true }).starts_with("\x1b[2mID"));
-        assert_eq!(cut("日本語", 4), "日…");
     }
 }

@@ -72,6 +72,13 @@ pub fn size_text(bytes: u64) -> String {
     format!("{bytes}b")
 }
 
+/// A share of CPUs as people write it, exact: `0.125`, `2`.
+#[must_use]
+pub fn cpus_text(milli: u64) -> String {
+    let text = format!("{}.{:03}", milli / 1000, milli % 1000);
+    text.trim_end_matches('0').trim_end_matches('.').to_owned()
+}
+
 /// A duration as people write it, exact: `1h30m`, `10s`, `250ms`.
 #[must_use]
 pub fn duration_text(ms: u64) -> String {
@@ -149,6 +156,9 @@ mod tests {
     fn what_is_shown_reads_back_as_the_same() {
         for bytes in [1, 1023, 1024, 128 << 20, 3 << 29, u64::MAX] {
             assert_eq!(size(&size_text(bytes)), Some(bytes));
+        }
+        for (milli, text) in [(1, "0.001"), (125, "0.125"), (500, "0.5"), (10_000, "10"), (1_010, "1.01")] {
+            assert_eq!((cpus_text(milli).as_str(), milli_cpus(text)), (text, Some(milli)));
         }
         for ms in [0, 1, 999, 5_400_000, 86_400_001] {
             assert_eq!(duration(&duration_text(ms)), Some(ms));

@@ -1,5 +1,6 @@
 //! What the keys do.
 
+use brig_core::admission::MAX_REASON_BYTES;
 use brig_core::proposal::Status;
 use brig_core::visible;
 use crossterm::event::{KeyCode, KeyEvent, KeyEventKind, KeyModifiers};
@@ -15,8 +16,8 @@ use crate::api::wire::{Choice, ProposalRow, SandboxState, VerdictRequest};
 
 /// Columns that a sideways step moves the output by.
 const SIDEWAYS: usize = 16;
-/// Characters of a reason; the supervisor keeps it for as long as the journal lives.
-const REASON_MAX: usize = 2000;
+/// Bytes of a paste; what is longer belongs into no reason, and is refused as a whole rather than cut.
+const PASTE_MAX: usize = 16 * MAX_REASON_BYTES;
 
 /// Takes a key.
 pub fn key(state: &mut State, event: KeyEvent, out: &mut Vec<Command>) {
@@ -31,13 +32,18 @@ pub fn key(state: &mut State, event: KeyEvent, out: &mut Vec<Command>) {
 /// Takes pasted text. Only an editor wants it.
 pub fn paste(state: &mut State, text: &str) {
     let Some(Dialog::Reject(dialog)) = &mut state.dialog else { return };
-    let text: String = text.chars().filter(|&c| c != '\r').take(REASON_MAX).collect();
-    for (at, line) in text.split('\n').enumerate() {
+    if text.len() > PASTE_MAX {
+        return state.say(Tone::Bad, format!("not pasted: a reason has at most {MAX_REASON_BYTES} bytes"));
+    }
+    // Terminals send line ends as `\r`, `\n` or both.
+    for (at, line) in text.replace("\r\n", "\n").split(['\r', '\n']).enumerate() {
         if at > 0 {
             dialog.editor.insert_newline();
         }
-        // The editor draws what it holds, so nothing hidden gets into it.
-        dialog.editor.insert_str(visible::line(line.as_bytes()));
+        // The editor draws what it holds, so nothing hidden gets into it. Words go one by one, as a long run of blanks is
+        // layout here.
+        let words: Vec<String> = line.split(' ').map(|word| visible::line(word.as_bytes())).collect();
+        dialog.editor.insert_str(words.join(" "));
     }
 }
 
@@ -251,10 +257,14 @@ fn reject(state: &mut State) {
 
 fn send_reason(state: &mut State, out: &mut Vec<Command>) {
     let Some(Dialog::Reject(dialog)) = &state.dialog else { return };
-    let reason = dialog.editor.lines().join("\n").trim().to_owned();
+    let reason = as_written(&dialog.editor.lines().join("\n")).trim().to_owned();
     let (id, digest) = (dialog.id.clone(), dialog.digest);
     if reason.is_empty() {
         return state.say(Tone::Hint, "the agent needs a reason: say what is wrong, or what to do instead");
+    }
+    if reason.len() > MAX_REASON_BYTES {
+        let text = format!("the reason has {} bytes, and at most {MAX_REASON_BYTES} are taken", reason.len());
+        return state.say(Tone::Bad, text);
     }
     let status = state.proposal(&id).map(|row| (row.status, row.digest));
     match status {
@@ -270,10 +280,20 @@ fn send_reason(state: &mut State, out: &mut Vec<Command>) {
             return state.say(Tone::Bad, format!("{id} no longer waits: it is {word}"));
         }
     }
-    state.dialog = None;
+    if let Some(Dialog::Reject(dialog)) = state.dialog.take() {
+        state.sent.push(dialog);
+    }
     state.review = None;
     state.pending.insert(id.clone(), Choice::Rejected);
     out.push(Command::Verdict(id, VerdictRequest { digest: digest.hex(), verdict: Choice::Rejected, reason }));
+}
+
+/// What was typed and pasted, of what the editor shows of it. Where the marks were edited so that they are none any more,
+/// it is the text itself, and so it is where a mark has a count, which nothing that came in has.
+fn as_written(shown: &str) -> String {
+    let mut marks = shown.split('⟨').skip(1).filter_map(|rest| rest.split('⟩').next());
+    let bytes = if marks.any(|mark| mark.contains('×')) { None } else { visible::bytes_of(shown) };
+    bytes.and_then(|bytes| String::from_utf8(bytes).ok()).unwrap_or_else(|| shown.to_owned())
 }
 
 fn write(state: &mut State, event: KeyEvent) {
@@ -284,10 +304,7 @@ fn write(state: &mut State, event: KeyEvent) {
     let plain = event.modifiers.difference(KeyModifiers::SHIFT).is_empty();
     match event.code {
         KeyCode::Char(character) if plain => {
-            let length: usize = dialog.editor.lines().iter().map(|line| line.chars().count() + 1).sum();
-            if length <= REASON_MAX {
-                dialog.editor.insert_str(visible::line(character.to_string().as_bytes()));
-            }
+            dialog.editor.insert_str(visible::line(character.to_string().as_bytes()));
         }
         _ => {
             dialog.editor.input(event);

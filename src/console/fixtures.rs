@@ -7,7 +7,7 @@ use brig_core::blob::Blob;
 use brig_core::envelope::{File, Step};
 use brig_core::id::{ProposalId, SandboxId};
 use brig_core::problem::{Code, Problem};
-use brig_core::profile::{Cage, Hash, ImageSource, Network};
+use brig_core::profile::{Cage, Hash, ImageSource, Network, Ulimit};
 use brig_core::proposal::{
     Agent, Decider, EndKind, Judgement, OutputSummary, Ruling, RunEnd, RunUsage, Status, Verdict, VerdictKind,
 };
@@ -291,15 +291,15 @@ pub fn cage() -> Cage {
         userland_fallback: true,
         user: "65534:65534".into(),
         working_dir: "/sandbox".into(),
-        environment: BTreeMap::new(),
+        environment: BTreeMap::from([("HOME".into(), "/sandbox".into())]),
         memory: 64 << 20,
-        milli_cpus: 1000,
+        milli_cpus: 125,
         cpu_shares: 512,
         pids: 64,
-        ulimits: BTreeMap::new(),
+        ulimits: BTreeMap::from([("nofile".into(), Ulimit { soft: 64, hard: 128 })]),
         network: Network::None,
         runtime: None,
-        scratch_size: 16 << 20,
+        scratch_size: (16 << 20) + 1,
         scratch_exec: true,
     }
 }

@@ -6,9 +6,9 @@ use std::collections::VecDeque;
 
 use brig_core::id::ProposalId;
 use brig_core::problem::Problem;
-use brig_core::visible;
 use memchr::memchr;
 
+use super::text::output_line;
 use crate::engine::OutputStream;
 
 /// Bytes of memory that the ring may take.
@@ -144,34 +144,24 @@ impl Ring {
 }
 
 impl RingLine {
-    /// The line as text: columns `left` to `left + width` of it are certain to be there, if it has them. The `\r` of a
-    /// `\r\n` and tabs are what programs write all day, so they are shown as what they do; everything else is marked.
+    /// The line as text, with tabs as the blanks that they stand for: columns `left` to `left + width` of it are certain
+    /// to be there, if it has them.
     #[must_use]
     pub fn text(&self, left: usize, width: usize) -> String {
         // A character takes at most 4 bytes and at least one column.
         let enough = left.saturating_add(width).saturating_add(1).saturating_mul(4).min(self.bytes.len());
-        let mut bytes = &self.bytes[..enough];
-        if self.ended && enough == self.bytes.len() {
-            bytes = bytes.strip_suffix(b"\r").unwrap_or(bytes);
-        }
-        let mut out = String::with_capacity(bytes.len());
+        let text = output_line(&self.bytes[..enough], self.ended && enough == self.bytes.len());
+        let mut out = String::with_capacity(text.len());
         let mut columns = 0;
-        // Words go one by one, as a long run of blanks is layout here and not a way to hide something.
-        for part in bytes.split_inclusive(|&byte| byte == b' ' || byte == b'\t') {
-            let (word, blank) = match part.split_last() {
-                Some((blank @ (b' ' | b'\t'), word)) => (word, Some(*blank)),
-                _ => (part, None),
-            };
-            let word = visible::line(word);
-            columns += super::text::width(&word);
-            out.push_str(&word);
-            let blanks = match blank {
-                Some(b'\t') => TAB - columns % TAB,
-                Some(_) => 1,
-                None => 0,
-            };
-            out.extend(std::iter::repeat_n(' ', blanks));
-            columns += blanks;
+        for part in text.split_inclusive('\t') {
+            let word = part.trim_end_matches('\t');
+            columns += super::text::width(word);
+            out.push_str(word);
+            if word.len() < part.len() {
+                let blanks = TAB - columns % TAB;
+                out.extend(std::iter::repeat_n(' ', blanks));
+                columns += blanks;
+            }
         }
         out
     }

@@ -4,6 +4,7 @@
 //! for one of the headings.
 
 use brig_core::blob::Blob;
+use brig_core::envelope::{File, Step};
 use brig_core::id::ProposalId;
 use brig_core::problem::Problem;
 use brig_core::profile::{Cage, Network};
@@ -12,8 +13,9 @@ use brig_core::time::Mono;
 use brig_core::visible;
 
 use super::state::ARMING_MS;
-use super::text::{bytes_long, duration, shown, wrap, wrap_words};
-use crate::api::wire::ProposalDetail;
+use super::text::{decider, moment, moment_after, shown, ulimits, wrap, wrap_words};
+use crate::api::wire::{ProposalDetail, ProposalRow, end_text};
+use crate::config::units::{cpus_text, duration_text, size_text};
 
 /// Columns before the text of a section.
 const INDENT: usize = 3;
@@ -147,55 +149,52 @@ impl Review {
     }
 }
 
-/// All of a proposal, wrapped to `width` columns.
+/// All of a proposal, wrapped to `width` columns. What is approved is taken apart by name, so that nothing of it can be
+/// forgotten here.
 #[must_use]
 pub fn lines(detail: &ProposalDetail, width: usize) -> Vec<Line> {
+    let ProposalDetail { row, full_reason, steps, keep_going, stdin, files, timeout_ms, output_limit, cage, image_id } =
+        detail;
     let mut out = Writer { lines: Vec::new(), width: width.saturating_sub(INDENT).max(8) };
-    if let Some(why) = &detail.row.returned {
+    if let Some(why) = &row.returned {
         out.heading("Sent back to ask");
         out.words(Kind::Warning, &shown(why));
     }
-    steps(detail, &mut out);
-    if !detail.stdin.0.is_empty() {
-        out.heading(&format!("Standard input of the first step, {}", bytes_long(detail.stdin.0.len() as u64)));
-        out.file(&detail.stdin.0);
+    commands(steps, *keep_going, &mut out);
+    if !stdin.0.is_empty() {
+        out.heading(&format!("Standard input of the first step, {}", size_text(stdin.0.len() as u64)));
+        out.file(&stdin.0);
     }
-    for file in &detail.files {
-        out.heading(&format!(
-            "File {}, mode {:03o}, {}",
-            visible::line(&file.path.0),
-            file.mode,
-            bytes_long(file.content.0.len() as u64)
-        ));
-        out.file(&file.content.0);
+    for File { path, mode, content } in files {
+        let size = size_text(content.0.len() as u64);
+        out.heading(&format!("File {}, mode {mode:03o}, {size}", visible::line(&path.0)));
+        out.file(&content.0);
     }
     out.heading("What it can touch");
-    out.words(Kind::Plain, &reach(detail));
-    claims(detail, &mut out);
-    facts(detail, &mut out);
+    reach(cage, &row.profile, &mut out);
+    let (time, output) = (duration_text(*timeout_ms), size_text(*output_limit));
+    out.words(
+        Kind::Plain,
+        &format!("It is ended after {time} of time or {output} of output. Image {}.", shown(image_id)),
+    );
+    claims(row, full_reason, &mut out);
+    facts(row, &mut out);
     out.lines
 }
 
-fn steps(detail: &ProposalDetail, out: &mut Writer) {
-    let count = detail.steps.len();
-    for (at, step) in detail.steps.iter().enumerate() {
+fn commands(steps: &[Step], keep_going: bool, out: &mut Writer) {
+    let count = steps.len();
+    for (at, Step { argv, env, cwd }) in steps.iter().enumerate() {
         out.heading(&match count {
             1 => "Command".to_owned(),
             _ => format!("Step {} of {count}", at + 1),
         });
-        out.content(&quoted_command(&step.argv));
-        out.words(Kind::Note, &format!("in {}", visible::line(&step.cwd.0)));
-        if !step.env.is_empty() {
-            out.words(Kind::Note, "with the variables");
-        }
-        for (name, value) in &step.env {
-            let pair = [name.0.as_slice(), b"=", &visible::quoted(&value.0)].concat();
-            out.content(&pair);
-        }
+        out.content(&quoted_command(argv));
+        out.words(Kind::Note, &format!("in {}", visible::line(&cwd.0)));
+        out.variables("with the variables", env.iter().map(|(name, value)| (name.0.as_slice(), value.0.as_slice())));
     }
     if count > 1 {
-        let rule =
-            if detail.keep_going { "goes on after a step that fails" } else { "stops at the first step that fails" };
+        let rule = if keep_going { "goes on after a step that fails" } else { "stops at the first step that fails" };
         out.words(Kind::Note, &format!("It {rule}."));
     }
 }
@@ -206,13 +205,12 @@ fn quoted_command(argv: &[Blob]) -> Vec<u8> {
     argv.iter().map(|word| visible::quoted(&word.0)).collect::<Vec<_>>().join(&b' ')
 }
 
-fn claims(detail: &ProposalDetail, out: &mut Writer) {
-    let row = &detail.row;
+fn claims(row: &ProposalRow, full_reason: &str, out: &mut Writer) {
     out.heading("Why, in the agent's words");
-    if detail.full_reason.is_empty() {
+    if full_reason.is_empty() {
         out.words(Kind::Note, "It gave no reason.");
     }
-    for line in visible::lines(detail.full_reason.as_bytes()) {
+    for line in visible::lines(full_reason.as_bytes()) {
         for part in wrap_words(&line, out.width.saturating_sub(2).min(PROSE)) {
             out.push(Kind::Claim, part);
         }
@@ -226,24 +224,27 @@ fn claims(detail: &ProposalDetail, out: &mut Writer) {
     }
 }
 
-fn facts(detail: &ProposalDetail, out: &mut Writer) {
-    let row = &detail.row;
+fn facts(row: &ProposalRow, out: &mut Writer) {
     out.heading("Rule");
     out.words(Kind::Plain, &format!("{}: {}", shown(&row.ruling.rule), shown(&row.ruling.why)));
     if let Some(verdict) = &row.verdict {
         out.heading("Verdict");
-        let by = super::view::words::decider(&verdict.by);
-        out.words(Kind::Plain, &format!("{} by {by}", verdict.kind.text()));
+        let at = moment_after(row.received_at, verdict.at);
+        out.words(Kind::Plain, &format!("{} by {} at {at}", verdict.kind.text(), decider(&verdict.by)));
         if !verdict.reason.is_empty() {
             out.content(verdict.reason.as_bytes());
         }
     }
     if let Some(end) = &row.end {
         out.heading("End");
-        out.words(Kind::Plain, &shown(&crate::api::wire::end_text(end)));
+        out.words(Kind::Plain, &format!("{} at {}", shown(&end_text(end)), moment_after(row.received_at, end.at)));
     }
     out.heading("Proposal");
-    out.words(Kind::Plain, &row.id.0);
+    let expires = match row.status {
+        Status::Waiting => format!(", expires {}", moment_after(row.received_at, row.expires_at)),
+        _ => String::new(),
+    };
+    out.words(Kind::Plain, &format!("{}, received {}{expires}", row.id, moment(row.received_at)));
     out.heading("Digest");
     out.words(Kind::Note, &row.digest.hex());
     if row.status == Status::Waiting {
@@ -251,48 +252,50 @@ fn facts(detail: &ProposalDetail, out: &mut Writer) {
     }
 }
 
-/// The cage as a sentence.
-fn reach(detail: &ProposalDetail) -> String {
+/// The cage in sentences.
+fn reach(cage: &Cage, profile: &str, out: &mut Writer) {
     let Cage {
-        userland_fallback,
         image,
+        userland_fallback,
         user,
+        working_dir,
+        environment,
         memory,
         milli_cpus,
+        cpu_shares,
         pids,
+        ulimits: limits,
         network,
         runtime,
         scratch_size,
         scratch_exec,
-        working_dir,
-        ..
-    } = &detail.cage;
+    } = cage;
     let network = match network {
         Network::None => "without network",
     };
     let exec = if *scratch_exec { "" } else { ", where nothing can be executed" };
     let cpu = match milli_cpus {
-        0 => "no CPU quota".to_owned(),
-        milli if milli.is_multiple_of(1000) => format!("{} CPU", milli / 1000),
-        milli => format!("{}.{:02} CPU", milli / 1000, milli % 1000 / 10),
+        0 => "CPUs without quota".to_owned(),
+        milli => format!("{} CPU", cpus_text(*milli)),
     };
     let runtime = runtime.as_deref().map(|name| format!(" under {}", shown(name))).unwrap_or_default();
     let or_else =
         if *userland_fallback { " (or, where that cannot be had, of this machine's own programs)" } else { "" };
-    format!(
-        "Profile {}: a throw-away sandbox of {}{or_else}{runtime}, as user {}, {network}; it can write {} in {} and in /tmp{exec}, \
-         and has {} of memory, {cpu}, {pids} processes, {} of time and {} of output. Nothing of this machine is mounted. \
-         Image {}.",
-        shown(&detail.row.profile),
+    let text = format!(
+        "Profile {}: a throw-away sandbox of {}{or_else}{runtime}, as user {}, {network}; it can write {} in {} and a \
+         quarter of that in /tmp{exec}, and has {} of memory, {cpu} with weight {cpu_shares}, and {pids} processes. \
+         Limits of each process: {}. Nothing of this machine is mounted.",
+        shown(profile),
         shown(image),
         shown(user),
-        bytes_long(*scratch_size),
+        size_text(*scratch_size),
         shown(working_dir),
-        bytes_long(*memory),
-        duration(detail.timeout_ms),
-        bytes_long(detail.output_limit),
-        shown(&detail.image_id),
-    )
+        size_text(*memory),
+        ulimits(limits),
+    );
+    out.words(Kind::Plain, &text);
+    let variables = environment.iter().map(|(name, value)| (name.as_bytes(), value.as_bytes()));
+    out.variables("Every step has the profile's variables", variables);
 }
 
 struct Writer {
@@ -318,6 +321,15 @@ impl Writer {
     fn words(&mut self, kind: Kind, text: &str) {
         for part in wrap_words(text, self.width.min(PROSE)) {
             self.push(kind, part);
+        }
+    }
+
+    fn variables<'a>(&mut self, note: &str, all: impl Iterator<Item = (&'a [u8], &'a [u8])>) {
+        for (at, (name, value)) in all.enumerate() {
+            if at == 0 {
+                self.words(Kind::Note, note);
+            }
+            self.content(&[name, b"=", &visible::quoted(value)].concat());
         }
     }
 

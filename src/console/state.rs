@@ -57,6 +57,8 @@ pub struct State {
     pub dialog: Option<Dialog>,
     /// Verdicts that were sent and not answered yet.
     pub pending: BTreeMap<ProposalId, Choice>,
+    /// Reasons that are on their way, to be edited again should they be refused.
+    pub sent: Vec<Box<RejectDialog>>,
     /// Since when what is on the screen has been there.
     pub seen: BTreeMap<ProposalId, Seen>,
     /// A word to the user.
@@ -253,6 +255,7 @@ impl State {
             review: None,
             dialog: None,
             pending: BTreeMap::new(),
+            sent: Vec::new(),
             seen: BTreeMap::new(),
             notice: None,
             ending: false,

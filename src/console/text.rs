@@ -1,6 +1,12 @@
-//! Numbers and words for narrow columns. Everything here is at most as wide as its documentation says.
+//! Numbers and words for narrow columns, for the console and the commands. Nothing here is wider than its documentation says.
 
+use std::collections::BTreeMap;
+
+use brig_core::profile::Ulimit;
+use brig_core::proposal::Decider;
+use brig_core::time::Wall;
 use brig_core::visible;
+use chrono::{DateTime, Local, TimeZone};
 use unicode_width::UnicodeWidthChar as _;
 
 /// Untrusted text on one line, made visible. The one door through which the wire's text comes to the screen.
@@ -14,6 +20,24 @@ pub fn shown(text: &str) -> String {
 pub fn shown_in(text: &str, columns: u16) -> String {
     let end = text.char_indices().nth(usize::from(columns) + 1).map_or(text.len(), |(at, _)| at);
     shown(&text[..end])
+}
+
+/// A line of what a program wrote, without its `\n`, fit for a terminal. Blanks and tabs stay: a long run of them is layout
+/// here, and no way to hide something. A line that has `ended` loses the `\r` of its `\r\n`. All else that could act is
+/// marked.
+#[must_use]
+pub fn output_line(line: &[u8], ended: bool) -> String {
+    let line = if ended { line.strip_suffix(b"\r").unwrap_or(line) } else { line };
+    let mut out = String::with_capacity(line.len());
+    for part in line.split_inclusive(|&byte| byte == b' ' || byte == b'\t') {
+        let (word, blank) = match part.split_last() {
+            Some((&blank @ (b' ' | b'\t'), word)) => (word, Some(char::from(blank))),
+            _ => (part, None),
+        };
+        out.push_str(&visible::line(word));
+        out.extend(blank);
+    }
+    out
 }
 
 /// As much of `text` as fits into `width` columns, with `…` as the last of them when something is left out, and
@@ -96,6 +120,45 @@ pub fn wrap_words(text: &str, width: usize) -> Vec<String> {
     rows
 }
 
+/// Who decided.
+#[must_use]
+pub fn decider(by: &Decider) -> String {
+    match by {
+        Decider::Operator { name, .. } => shown(name),
+        Decider::Rule { name } => format!("rule {}", shown(name)),
+        Decider::Agent => "the agent".into(),
+        Decider::Clock => "the clock".into(),
+    }
+}
+
+/// A moment on the clocks of this place: `2026-11-21 22:10:03`.
+#[must_use]
+pub fn moment(at: Wall) -> String {
+    moment_in(&Local, at)
+}
+
+/// A moment that is read after `first`: only its time, `22:25:03`, where it is on the same day.
+#[must_use]
+pub fn moment_after(first: Wall, at: Wall) -> String {
+    after_in(&Local, first, at)
+}
+
+/// A wall clock's moment there; `None` for one that no calendar has.
+fn there<Z: TimeZone>(zone: &Z, at: Wall) -> Option<DateTime<Z>> {
+    zone.timestamp_millis_opt(at.0).single()
+}
+
+fn moment_in<Z: TimeZone<Offset: std::fmt::Display>>(zone: &Z, at: Wall) -> String {
+    there(zone, at).map_or_else(|| format!("{} ms", at.0), |at| at.format("%Y-%m-%d %H:%M:%S").to_string())
+}
+
+fn after_in<Z: TimeZone<Offset: std::fmt::Display>>(zone: &Z, first: Wall, at: Wall) -> String {
+    match (there(zone, first), there(zone, at)) {
+        (Some(first), Some(at)) if first.date_naive() == at.date_naive() => at.format("%H:%M:%S").to_string(),
+        _ => moment_in(zone, at),
+    }
+}
+
 /// How long ago, in at most 4 columns: `8s`, `12m`, `3h`, `40d`.
 #[must_use]
 pub fn age(ms: i64) -> String {
@@ -164,6 +227,19 @@ pub fn bytes_long(count: u64) -> String {
     }
 }
 
+/// The limits of a process: `core 0, nofile 1024 (at most 4096)`, where the second number is how far it may be raised.
+#[must_use]
+pub fn ulimits(limits: &BTreeMap<String, Ulimit>) -> String {
+    let one = |(name, limit): (&String, &Ulimit)| match limit {
+        Ulimit { soft, hard } if soft == hard => format!("{} {soft}", shown(name)),
+        Ulimit { soft, hard } => format!("{} {soft} (at most {hard})", shown(name)),
+    };
+    match limits.is_empty() {
+        true => "the daemon's own".to_owned(),
+        false => limits.iter().map(one).collect::<Vec<_>>().join(", "),
+    }
+}
+
 /// A number with its noun: `1 run`, `2 runs`.
 #[must_use]
 pub fn count(number: usize, noun: &str) -> String {
@@ -197,6 +273,16 @@ mod tests {
         assert_eq!(wrap("", 4), [""]);
         assert_eq!(wrap_words("the quick brown fox", 9), ["the quick", "brown fox"]);
         assert_eq!(wrap_words("a abcdefghijk b", 5), ["a", "abcde", "fghij", "k b"]);
+    }
+
+    #[test]
+    fn moments_are_local_and_say_their_day_once() {
+        let east = chrono::FixedOffset::east_opt(3600).unwrap();
+        let at = |seconds: i64| Wall(1_795_295_403_000 + seconds * 1000);
+        assert_eq!(moment_in(&east, at(0)), "2026-11-21 22:10:03");
+        assert_eq!(after_in(&east, at(0), at(900)), "22:25:03");
+        assert_eq!(after_in(&east, at(0), at(7200)), "2026-11-22 00:10:03");
+        assert_eq!(moment_in(&east, Wall(i64::MAX)), format!("{} ms", i64::MAX));
     }
 
     #[test]

@@ -2,6 +2,7 @@
 
 use brig_core::id::ProposalId;
 use brig_core::problem::Problem;
+use brig_core::proposal::Status;
 use brig_core::time::Now;
 
 use super::actions;
@@ -157,6 +158,10 @@ fn detail(state: &mut State, id: &ProposalId, result: Result<Box<ProposalDetail>
 
 fn verdict_done(state: &mut State, id: &ProposalId, choice: Choice, result: Result<(), Problem>) {
     state.pending.remove(id);
+    let sent = match choice {
+        Choice::Approved => None,
+        Choice::Rejected => state.sent.iter().position(|sent| sent.id == *id).map(|at| state.sent.remove(at)),
+    };
     match result {
         Ok(()) => {
             let word = match choice {
@@ -165,7 +170,13 @@ fn verdict_done(state: &mut State, id: &ProposalId, choice: Choice, result: Resu
             };
             state.say(Tone::Good, format!("{word} {id}"));
         }
-        Err(problem) => state.say(Tone::Bad, format!("{id} was not decided: {}", shown(&problem.to_string()))),
+        Err(problem) => {
+            state.say(Tone::Bad, format!("{id} was not decided: {}", shown(&problem.to_string())));
+            let waits = state.proposal(id).is_some_and(|row| row.status == Status::Waiting);
+            if let Some(dialog) = sent.filter(|_| waits && state.dialog.is_none()) {
+                state.dialog = Some(Dialog::Reject(dialog));
+            }
+        }
     }
 }
 
@@ -175,7 +186,7 @@ fn kill_done(state: &mut State, target: &Target, result: Result<(), Problem>) {
         Target::Sandbox(id) => format!("sandbox {id}"),
     };
     match result {
-        Ok(()) => state.say(Tone::Good, format!("killed {name}")),
+        Ok(()) => state.say(Tone::Good, format!("{name} is being killed")),
         Err(problem) => state.say(Tone::Bad, format!("{name} was not killed: {}", shown(&problem.to_string()))),
     }
 }

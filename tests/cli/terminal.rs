@@ -1,6 +1,9 @@
 //! The command line at a real terminal: what it shows there, and what a person's keys do.
 
+use std::sync::atomic::{AtomicU32, Ordering};
+
 use brig::engine::OutputStream;
+use brig_core::problem::{Code, Problem};
 use brig_core::proposal::{Decider, VerdictKind};
 use serde_json::json;
 use tokio::io::{AsyncReadExt as _, AsyncWriteExt as _};
@@ -94,4 +97,17 @@ async fn a_console_that_cannot_start_a_supervisor_says_what_the_log_says() {
     let (mut pty, _child) = at_terminal(&nobody, &[]);
     let shown = terminal_shows(&mut pty, "help: known here").await;
     assert!(shown.contains("c/brig.toml:2:1: `thme` is no key, did you mean `theme`?"), "{shown}");
+}
+
+/// It listens before it has written its token, and the console comes in between.
+#[tokio::test]
+async fn a_supervisor_that_has_written_no_token_yet_is_asked_again() {
+    let asked = AtomicU32::new(0);
+    let fake = Fake::start(move |_, _| match asked.fetch_add(1, Ordering::SeqCst) {
+        0..3 => Answer::Problem(401, Problem::new(Code::WrongToken, "the token is not the operator's")),
+        _ => Answer::Problem(500, Problem::new(Code::Internal, "the token is known")),
+    });
+    let (mut pty, _child) = at_terminal(&fake, &[]);
+    let shown = terminal_shows(&mut pty, "the token is known").await;
+    assert!(!shown.contains("not the operator's"), "{shown}");
 }

@@ -96,7 +96,7 @@ async fn a_run_is_killed_by_its_name_and_by_its_sandboxs() {
         );
         assert_eq!(text(&sandbox, "engine_id").len(), 64);
         let name = if by_sandbox { text(&sandbox, "id") } else { id };
-        assert_eq!(brig.brig(&["kill", name]).await.all(), (0, format!("{name} killed\n").as_str(), ""));
+        assert_eq!(brig.brig(&["kill", name]).await.all(), (0, format!("{name} is being killed\n").as_str(), ""));
         let said = running.said().await;
         assert_eq!(said.code, 113);
         assert!(said.err.starts_with(&format!("brig: {id} killed by ")), "{said:?}");

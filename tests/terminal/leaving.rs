@@ -62,7 +62,7 @@ async fn a_supervisor_of_its_own_goes_on_without_consoles() {
 #[tokio::test]
 async fn signals_give_the_terminal_back() {
     let brig = Brig::ready().await;
-    for signal in [Signal::TERM, Signal::HUP, Signal::INT] {
+    for signal in [Signal::TERM, Signal::HUP, Signal::INT, Signal::QUIT] {
         let screen = Screen::open(&brig);
         screen.shows("1/1").await;
         assert!(screen.is_raw());

@@ -176,9 +176,69 @@ fn r_asks_for_a_reason_and_sends_it() {
     let commands = harness.press(KeyCode::Enter);
     let (id, request) = verdict(&commands).unwrap();
     assert_eq!((id, request.verdict), ("k3f9a1bc", Choice::Rejected));
-    assert_eq!(request.reason, "quit it: ax?\nuse⟨U+202E⟩ ls\nplease");
+    assert_eq!(request.reason, "quit it: ax?\nuse\u{202e} ls\nplease", "as it was written");
     assert_eq!(request.digest, row("k3f9a1bc").digest.hex());
     assert!(harness.state.dialog.is_none());
+}
+
+/// What is typed and pasted: marks are only on the screen.
+#[test]
+fn a_reason_is_sent_as_it_was_written() {
+    for text in ["don’t", "⟨x41⟩", "a⟨b", "c\u{301}url\t!", "⟨3×U+0020⟩", &format!("a{}b", " ".repeat(60))]
+    {
+        for paste in [true, false] {
+            let mut harness = Harness::with_story(SIZE);
+            harness.key('r');
+            if paste {
+                harness.send(Msg::Paste(text.into()));
+            } else {
+                harness.write(text);
+            }
+            assert!(!harness.text().contains('’'));
+            let commands = harness.press(KeyCode::Enter);
+            assert_eq!(verdict(&commands).unwrap().1.reason, text);
+        }
+    }
+    let mut harness = Harness::with_story(SIZE);
+    harness.key('r');
+    harness.send(Msg::Paste("’one\rtwo\r\nthree\n\nfive".into()));
+    for _ in 0.."five".len() + "\n\n".len() + "three\n".len() + "two\n".len() + "one".len() + 1 {
+        harness.press(KeyCode::Backspace);
+    }
+    harness.write("!");
+    let commands = harness.press(KeyCode::Enter);
+    assert_eq!(verdict(&commands).unwrap().1.reason, "⟨U+2019!", "a mark that was edited is what it looks like");
+}
+
+#[test]
+fn a_reason_that_is_too_long_stays_to_be_shortened() {
+    let mut harness = Harness::with_story(SIZE);
+    harness.key('r');
+    harness.send(Msg::Paste("é".repeat(2048)));
+    harness.write("!");
+    assert!(verdict(&harness.press(KeyCode::Enter)).is_none());
+    assert!(harness.notice().contains("4097 bytes"), "{}", harness.notice());
+    harness.send(Msg::Paste("x".repeat(1 << 20)));
+    assert!(harness.notice().contains("not pasted"), "{}", harness.notice());
+    harness.press(KeyCode::Backspace);
+    assert_eq!(verdict(&harness.press(KeyCode::Enter)).unwrap().1.reason, "é".repeat(2048));
+}
+
+#[test]
+fn a_reason_that_is_refused_is_not_lost() {
+    let mut harness = Harness::with_story(SIZE);
+    harness.key('r');
+    harness.write("no");
+    harness.press(KeyCode::Enter);
+    let id = ProposalId("k3f9a1bc".into());
+    let refused = || Err(Problem::new(Code::Internal, "the journal cannot be written"));
+    harness.send(Msg::VerdictDone(id.clone(), Choice::Rejected, refused()));
+    assert!(harness.notice().contains("journal"), "{}", harness.notice());
+    harness.write(", thanks");
+    assert_eq!(verdict(&harness.press(KeyCode::Enter)).unwrap().1.reason, "no, thanks");
+    harness.update(Update::Proposal(ProposalRow { status: Status::Withdrawn, ..row("k3f9a1bc") }));
+    harness.send(Msg::VerdictDone(id, Choice::Rejected, refused()));
+    assert!(harness.state.dialog.is_none() && harness.state.sent.is_empty(), "there is nobody to tell any more");
 }
 
 #[test]

@@ -150,6 +150,7 @@ fn nothing_of_a_proposal_is_left_out_of_its_review() {
         let lines = super::super::review::lines(&all, width);
         assert!(lines.iter().all(|line| super::super::text::width(&line.text) <= width), "{width}");
         let text: String = lines.iter().map(|line| line.text.as_str()).collect();
+        let prose: String = lines.iter().flat_map(|line| [line.text.as_str(), " "]).collect();
         assert!(text.contains(&"z".repeat(777)) && text.matches(&"y".repeat(5000)).count() == 2);
         for part in [
             "Step 2 of 2",
@@ -157,11 +158,17 @@ fn nothing_of_a_proposal_is_left_out_of_its_review() {
             "deploy.sh",
             "mode 755",
             "without network",
+            "where that cannot be had",
+            "0.125 CPU with weight 512",
+            "16777217b in /sandbox",
+            "nofile 64 (at most 128)",
+            "HOME=/sandbox",
+            "1m of time or 8m of output",
             "because",
             &row.digest.hex()[..50],
             "⟨U+0009⟩last",
         ] {
-            assert!(text.contains(part), "lacks {part}");
+            assert!(text.contains(part) || prose.contains(part), "lacks {part}");
         }
         let position = |part: &str| text.find(part).unwrap();
         assert!(position("Step 1") < position("because"), "the agent's words come after the command");

@@ -10,7 +10,7 @@ use crate::api::wire::{PoolRow, ProposalRow, SandboxRow, end_text};
 use crate::console::layout;
 use crate::console::output::Output;
 use crate::console::state::{Link, Pane, State, Subject, has_run};
-use crate::console::text::{age, bytes, bytes_long, duration, left, shown, wrap, wrap_words};
+use crate::console::text::{age, bytes, bytes_long, decider, duration, left, shown, wrap, wrap_words};
 use crate::engine::OutputStream;
 
 /// Columns before a line of output: its stream's sign.
@@ -180,7 +180,7 @@ fn proposal(row: &ProposalRow, state: &State, painter: &Painter<'_>) -> Vec<Fact
     let agent = if row.agent.is_operator_user { ", which runs as your own user" } else { "" };
     let verdict = row.verdict.as_ref().map(|verdict| {
         let reason = if verdict.reason.is_empty() { String::new() } else { format!(": {}", shown(&verdict.reason)) };
-        format!("{} by {}{reason}", verdict.kind.text(), words::decider(&verdict.by))
+        format!("{} by {}{reason}", verdict.kind.text(), decider(&verdict.by))
     });
     vec![
         ("command", row.command.clone(), Style::new()),

@@ -1,12 +1,12 @@
 //! The words and signs for states, the same in every view.
 
-use brig_core::proposal::{Decider, EndKind, RunEnd, Status};
+use brig_core::proposal::{EndKind, RunEnd, Status};
 use brig_core::time::Now;
 use ratatui::style::Style;
 
 use crate::api::wire::{PoolState, ProposalRow, SandboxState};
 use crate::console::state::ended_at;
-use crate::console::text::{age, left, shown};
+use crate::console::text::{age, left};
 use crate::console::theme::Theme;
 
 /// A sign of one column, and how it looks. Signs differ, so that the colour is only a help.
@@ -52,16 +52,6 @@ fn end_word(end: &RunEnd) -> String {
         (EndKind::Exited, Some(code), _) => format!("exit {code}"),
         (EndKind::Exited, None, Some(signal)) => format!("signal {signal}"),
         (kind, ..) => kind.text().to_owned(),
-    }
-}
-
-/// Who decided.
-pub fn decider(by: &Decider) -> String {
-    match by {
-        Decider::Operator { name, .. } => shown(name),
-        Decider::Rule { name } => format!("rule {}", shown(name)),
-        Decider::Agent => "the agent".into(),
-        Decider::Clock => "the clock".into(),
     }
 }
 
