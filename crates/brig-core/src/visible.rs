@@ -12,6 +12,9 @@ use unicode_width::UnicodeWidthChar as _;
 /// Blanks in a row from which on they are shown as their count.
 const LONG_RUN: usize = 24;
 
+/// The longest run that [`bytes_of`] makes of one mark: more than anything that is shown has.
+const LONGEST_RUN: usize = 64 << 20;
+
 /// The text on one line: line ends are marked too.
 #[must_use]
 pub fn line(bytes: &[u8]) -> String {
@@ -129,6 +132,9 @@ fn unmark(mark: &str, out: &mut Vec<u8>) -> Option<()> {
         None => (1, mark),
     };
     let character = char::from_u32(u32::from_str_radix(character.strip_prefix("U+")?, 16).ok()?)?;
+    if count > LONGEST_RUN {
+        return None;
+    }
     out.extend(character.to_string().repeat(count).bytes());
     Some(())
 }
