@@ -18,7 +18,7 @@ use super::agent::{OutputOptions, detail, stream_output};
 use super::follow::{self, not_found};
 use super::reply::{self, Named, Options, Refusal};
 use super::server::{Services, read};
-use super::wire::{Choice, Done, ProposalRow, Snapshot, VerdictRequest};
+use crate::api::wire::{Choice, Done, ProposalRow, Snapshot, VerdictRequest};
 use crate::supervisor::message::{Message, Query as Look, Request};
 use crate::supervisor::watcher;
 

@@ -21,7 +21,7 @@ use super::access::Peer;
 use super::follow::{self, Left, Lines, not_found, say};
 use super::reply::{self, Named, Options, Refusal};
 use super::server::{Services, read};
-use super::wire::{Done, FollowLine, ProposalDetail};
+use crate::api::wire::{Done, FollowLine, ProposalDetail};
 use crate::supervisor::message::{Query as Look, Request};
 use crate::supervisor::view;
 
@@ -59,7 +59,7 @@ async fn propose(
 ) -> Result<Response, Refusal> {
     let agent = services.access.agent(peer, &headers)?;
     let draft: Box<Draft> = Box::new(reply::body(&read(body)?)?);
-    let id = super::new_id()?;
+    let id = crate::api::new_id()?;
     if !options.follow {
         let known = accepted(services.mailbox.request(Request::Propose { id, agent: agent.clone(), draft }).await?)?;
         return Ok(reply::json(&own(&services, &agent, &known).await?));
