@@ -1,7 +1,6 @@
 //! The command line at a real terminal: what it shows there, and what a person's keys do.
 
-use brig::engine::OutputStream;
-use brig_core::proposal::{Decider, VerdictKind};
+use brig_core::proposal::{Decider, OutputStream, VerdictKind};
 use serde_json::json;
 use tokio::io::{AsyncReadExt as _, AsyncWriteExt as _};
 

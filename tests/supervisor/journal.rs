@@ -3,10 +3,9 @@
 use std::time::Duration;
 
 use brig::api::wire::ProposalDetail;
-use brig::engine::OutputStream;
 use brig::engine::scripted::{Act, Script};
 use brig_core::problem::Code;
-use brig_core::proposal::EndKind;
+use brig_core::proposal::{EndKind, OutputStream};
 use rusqlite::Connection;
 use serde_json::json;
 
