@@ -5,6 +5,7 @@
 
 mod access;
 mod agent;
+mod body;
 mod follow;
 mod listener;
 mod operator;
