@@ -32,10 +32,11 @@ use bollard::query_parameters::{AttachContainerOptionsBuilder, CreateContainerOp
 use brig::api::client::Client;
 use brig::api::wire::{FollowLine, PoolRow, Snapshot};
 use brig::engine::docker::{DockerEngine, DockerSettings};
-use brig::engine::{ArmedSandbox, Engine, OutputStream};
+use brig::engine::{ArmedSandbox, Engine};
 use brig::supervisor::process;
 use brig_core::id::SandboxId;
 use brig_core::profile::{Cage, SandboxSpec};
+use brig_core::proposal::OutputStream;
 use brig_core::proposal::{Draft, DraftStep, Status};
 use brig_init::wire::{FenceFinder, NONCE_LEN, Request, Step, Stream};
 use futures_util::StreamExt as _;

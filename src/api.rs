@@ -1,25 +1,15 @@
 //! How others speak with the supervisor: HTTP and JSON on two Unix sockets.
 //!
-//! `agent.sock` is for those who propose ([`agent`]), `operator.sock` for those who decide ([`operator`]). What goes over
-//! them is in [`wire`], and nothing else is; [`client`] is what the command line and the console use.
+//! What goes over them is in [`wire`], and nothing else is; [`client`] is what the command line and the console use. What
+//! serves them is a part of the supervisor (`supervisor/sockets`).
 
 use brig_core::id::ProposalId;
 use brig_core::problem::{Code, Problem};
 use bytes::Bytes;
 use serde::Serialize;
 
-mod access;
-mod agent;
 pub mod client;
-mod follow;
-mod listener;
-mod operator;
-mod reply;
-mod server;
 pub mod wire;
-
-pub use access::Access;
-pub use server::{Servers, Services};
 
 /// A new name for a proposal.
 ///

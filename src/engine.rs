@@ -10,6 +10,7 @@ use std::sync::Arc;
 use brig_core::id::SandboxId;
 use brig_core::problem::Problem;
 use brig_core::profile::{Cage, ResolvedImage, SandboxSpec};
+use brig_core::proposal::OutputStream;
 use bytes::Bytes;
 use futures_util::future::BoxFuture;
 use futures_util::stream::BoxStream;
@@ -79,16 +80,6 @@ pub struct ArmedSandbox {
     pub output: BoxStream<'static, Result<(OutputStream, Bytes), Problem>>,
     /// Reads what it uses, where that can be read from here.
     pub meter: Option<Box<dyn Meter>>,
-}
-
-/// Which of the two streams.
-#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash, Serialize, Deserialize)]
-#[serde(rename_all = "lowercase")]
-pub enum OutputStream {
-    /// Standard output.
-    Stdout,
-    /// Standard error.
-    Stderr,
 }
 
 /// Reads what one sandbox uses. Cheap (under a millisecond), blocking, and never a call to a daemon.

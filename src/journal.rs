@@ -50,11 +50,11 @@ use brig_core::journal::Entry;
 use brig_core::machine::RememberedKey;
 use brig_core::problem::Problem;
 use brig_core::profile::Hash;
+use brig_core::proposal::OutputStream;
 use brig_core::time::Wall;
 use bytes::Bytes;
 use tokio::sync::{OwnedSemaphorePermit, Semaphore, oneshot, watch};
 
-use crate::engine::OutputStream;
 use batch::{Job, QueuedChunk, QueuedRecord};
 use entry::Encoded;
 pub use export::Exported;

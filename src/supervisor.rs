@@ -29,7 +29,6 @@ use brig_core::time::Wall;
 use tokio::signal::unix::{SignalKind, signal};
 use tokio::sync::Notify;
 
-use crate::api::{Access, Servers, Services};
 use crate::config::{self, Places, Settings};
 use crate::engine::docker::{DockerEngine, DockerSettings};
 use crate::engine::{Engine, Owner};
@@ -44,6 +43,7 @@ pub mod meters;
 pub mod outputs;
 pub mod process;
 mod recorder;
+mod sockets;
 mod transcript;
 pub mod view;
 pub mod watcher;
@@ -55,6 +55,7 @@ use self::message::{Mailbox, Message};
 use self::meters::Meters;
 use self::outputs::Outputs;
 use self::recorder::Recorder;
+use self::sockets::{Access, Servers, Services};
 
 /// How long clients that are being answered may take to read that when the supervisor ends.
 const LAST_ANSWERS: Duration = Duration::from_millis(500);

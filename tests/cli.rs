@@ -7,10 +7,9 @@ use std::os::unix::process::ExitStatusExt as _;
 use std::process::Stdio;
 
 use brig::api::wire::{FollowLine, ProposalDetail, ProposalRow};
-use brig::engine::OutputStream;
 use brig_core::blob::Blob;
 use brig_core::problem::{Code, Problem};
-use brig_core::proposal::{Decider, EndKind, VerdictKind};
+use brig_core::proposal::{Decider, EndKind, OutputStream, VerdictKind};
 use brig_core::time::Wall;
 use serde_json::{Value, json};
 use tokio::io::{AsyncBufReadExt as _, AsyncReadExt as _, AsyncWriteExt as _, BufReader};

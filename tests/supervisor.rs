@@ -1,6 +1,7 @@
 //! The supervisor on a scripted engine: what agents, operators and their consoles notice.
 
 mod consoles;
+mod crowding;
 mod deciding;
 mod ending;
 mod engine;

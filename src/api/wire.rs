@@ -8,12 +8,12 @@ use brig_core::envelope::{Envelope, File, Step};
 use brig_core::id::{ProposalId, SandboxId};
 use brig_core::problem::Problem;
 use brig_core::profile::{Cage, Hash, ImageSource};
-use brig_core::proposal::{Agent, Ruling, RunEnd, Status, Verdict};
+use brig_core::proposal::{Agent, OutputStream, Ruling, RunEnd, Status, Verdict};
 use brig_core::time::Wall;
 use brig_core::{blob::Blob, proposal::EndKind};
 use serde::{Deserialize, Serialize};
 
-use crate::engine::{EngineInfo, OutputStream};
+use crate::engine::EngineInfo;
 
 pub use brig_core::machine::{PoolState, SandboxState};
 

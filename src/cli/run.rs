@@ -24,7 +24,7 @@ use super::values;
 use crate::api::client::Client;
 use crate::api::wire::{FollowLine, ProposalDetail, ProposalRow, end_text};
 use crate::console::text::decider;
-use crate::engine::OutputStream;
+use brig_core::proposal::OutputStream;
 
 /// How long a withdrawal may take before this process ends without knowing.
 const WITHDRAWAL: Duration = Duration::from_secs(5);

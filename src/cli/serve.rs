@@ -1,8 +1,9 @@
 //! `brig serve`: the supervisor, in the foreground or, as a console starts it, detached.
 
-use std::io::{self, IsTerminal as _};
+use std::io::{self, Write};
 
 use brig_core::problem::{Code, Problem};
+use brig_core::visible;
 use serde_json::json;
 
 use super::context::Context;
@@ -64,8 +65,57 @@ fn log() -> Result<(), Problem> {
     })?;
     tracing_subscriber::fmt()
         .with_env_filter(filter)
-        .with_ansi(io::stderr().is_terminal())
-        .with_writer(io::stderr)
+        .with_ansi(false)
+        .with_writer(|| Visible(io::stderr().lock()))
         .init();
     Ok(())
+}
+
+/// Writes each event as one line that hides nothing: there are words of agents, daemons and files in it. Each write is an
+/// event. No colours, which could not be told from what somebody else wrote.
+struct Visible<W>(W);
+
+impl<W: Write> Write for Visible<W> {
+    fn write(&mut self, event: &[u8]) -> io::Result<usize> {
+        let mut line = visible::line(event.strip_suffix(b"\n").unwrap_or(event));
+        line.push('\n');
+        self.0.write_all(line.as_bytes())?;
+        Ok(event.len())
+    }
+
+    fn flush(&mut self) -> io::Result<()> {
+        self.0.flush()
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use std::io::{Read as _, Seek as _};
+
+    use super::*;
+
+    #[test]
+    fn an_event_is_one_line_that_hides_nothing() {
+        let mut file = tempfile::tempfile().unwrap();
+        let log = file.try_clone().unwrap();
+        let subscriber = tracing_subscriber::fmt()
+            .with_ansi(false)
+            .without_time()
+            .with_writer(move || Visible(log.try_clone().unwrap()))
+            .finish();
+        tracing::subscriber::with_default(subscriber, || {
+            tracing::info!("a \u{1b}[31mred\r\n INFO forged \u{202e}txt.exe\u{200b}");
+            tracing::warn!("plain");
+        });
+        let mut text = String::new();
+        file.rewind().unwrap();
+        file.read_to_string(&mut text).unwrap();
+        let lines: Vec<_> = text.split_terminator('\n').collect();
+        assert_eq!(lines.len(), 2, "{text:?}");
+        for mark in ["⟨U+000D⟩⟨U+000A⟩ INFO forged", "⟨U+202E⟩txt", "⟨U+200B⟩"] {
+            assert!(lines[0].contains(mark), "{mark}: {text:?}");
+        }
+        assert!(lines[1].ends_with("plain"), "{text:?}");
+        assert!(!text.contains(['\u{1b}', '\r', '\u{202e}', '\u{200b}']), "{text:?}");
+    }
 }

@@ -26,7 +26,8 @@ use crate::api::wire::{
     PoolRow, PoolState, ProposalDetail, ProposalRow, RunRow, SandboxRow, SandboxState, Snapshot, SupervisorRow, Update,
     UsageRow,
 };
-use crate::engine::{EngineInfo, OutputStream};
+use crate::engine::EngineInfo;
+use brig_core::proposal::OutputStream;
 
 /// The moment at which the story is told.
 pub const NOW: Wall = Wall(1_767_261_600_000);

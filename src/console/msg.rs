@@ -7,7 +7,7 @@ use crossterm::event::KeyEvent;
 
 use super::Leave;
 use crate::api::wire::{Choice, ProposalDetail, Update, VerdictRequest};
-use crate::engine::OutputStream;
+use brig_core::proposal::OutputStream;
 
 /// Something happened.
 #[derive(Debug)]

@@ -9,7 +9,7 @@ use brig_core::problem::Problem;
 use memchr::memchr;
 
 use super::text::output_line;
-use crate::engine::OutputStream;
+use brig_core::proposal::OutputStream;
 
 /// Bytes of memory that the ring may take.
 pub const RING_BYTES: usize = 1 << 20;

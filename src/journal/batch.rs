@@ -174,13 +174,12 @@ mod tests {
     use std::sync::Arc;
 
     use brig_core::journal::Entry;
-    use brig_core::proposal::RunEnd;
+    use brig_core::proposal::{OutputStream, RunEnd};
     use brig_core::time::Wall;
     use bytes::Bytes;
     use tokio::sync::Semaphore;
 
     use super::*;
-    use crate::engine::OutputStream;
 
     fn output(id: &str, seq: u64) -> Job {
         let size = OUTPUT_BATCH / 4;

@@ -4,13 +4,13 @@ use brig_core::id::ProposalId;
 use brig_core::journal::Entry;
 use brig_core::problem::{Code, Problem};
 use brig_core::profile::Hash;
+use brig_core::proposal::OutputStream;
 use brig_core::time::Wall;
 use bytes::Bytes;
 use rusqlite::{Row, ToSql, types::FromSqlError};
 
 use super::problems::Trouble;
 use super::{Chunk, Recorded};
-use crate::engine::OutputStream;
 
 /// An entry ready to be written. Made by who records, so that the writer thread has less to do.
 #[derive(Debug)]

@@ -14,14 +14,13 @@ use brig_core::id::{ProposalId, SandboxId};
 use brig_core::journal::Entry;
 use brig_core::profile::{Cage, Hash, Network};
 use brig_core::proposal::{
-    Agent, Decider, EndKind, Judgement, OutputSummary, Ruling, RunEnd, RunUsage, Verdict, VerdictKind,
+    Agent, Decider, EndKind, Judgement, OutputStream, OutputSummary, Ruling, RunEnd, RunUsage, Verdict, VerdictKind,
 };
 use brig_core::time::Wall;
 use bytes::Bytes;
 use rusqlite::Connection;
 
 use super::{Chunk, Journal, Recorded, Recovered};
-use crate::engine::OutputStream;
 
 /// A directory with a journal in it, away when the test ends.
 struct Home {

@@ -5,7 +5,7 @@ use std::ops::ControlFlow;
 use brig_core::id::ProposalId;
 use brig_core::journal::{Entry, GENESIS, link};
 use brig_core::profile::Hash;
-use brig_core::proposal::OutputSummary;
+use brig_core::proposal::{OutputStream, OutputSummary};
 use brig_core::time::Wall;
 use rusqlite::{Connection, OptionalExtension as _, Row};
 use sha2::{Digest as _, Sha256};
@@ -13,7 +13,6 @@ use sha2::{Digest as _, Sha256};
 use super::entry::{self, IndexEffect};
 use super::problems::Trouble;
 use super::recovery;
-use crate::engine::OutputStream;
 
 /// Entries, and bytes of entries and output, after which the reading lets go of its view of the file, so that the log
 /// can be checkpointed meanwhile.

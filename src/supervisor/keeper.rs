@@ -27,8 +27,9 @@ use super::message::Mailbox;
 use super::meters::Meters;
 use super::outputs::Outputs;
 use super::transcript::Transcript;
-use crate::engine::{ArmedSandbox, Engine, OutputStream};
+use crate::engine::{ArmedSandbox, Engine};
 use crate::journal::Journal;
+use brig_core::proposal::OutputStream;
 
 /// How long a sandbox that has said its last word may take to be gone, before it is killed.
 const LINGER: Duration = Duration::from_secs(5);

@@ -45,7 +45,9 @@ pub enum ConsoleMove {
     Left,
 }
 
-/// What is answered once it is durable.
+/// What is answered when the state has heeded it. A proposal, a verdict and the withdrawal of what waits are answered once
+/// they are durable. A kill, and the withdrawal of what runs or has only just come, are answered at once: what is recorded
+/// follows.
 #[derive(Debug)]
 pub enum Request {
     /// An agent proposes.
@@ -105,7 +107,7 @@ impl Mailbox {
         let _ = self.sender.send(message).await;
     }
 
-    /// Asks for something and waits until it is durable.
+    /// Asks for something and waits for the answer: see [`Request`] for what it means.
     ///
     /// # Errors
     /// What the core says; `shutting_down` when nobody answers any more.

@@ -10,9 +10,10 @@ use crate::journal::Journal;
 
 /// Records batches in the order in which they are given. Cheap to hold; the task behind it ends with it.
 ///
-/// The channel has no bound of its own, as the state's task must not wait: while it did, no kill would be heard. What is
-/// in it is bounded by the state, which waits for a proposal's batch before it makes its next one, and which holds what is
-/// big in them, the envelopes, anyway.
+/// The channel has no bound of its own, as the state's task must not wait: while it did, no kill would be heard. What
+/// agents can put into it is bounded by the queue: for each proposal itself, its verdict, its launch and its end, of which
+/// only the launch does not wait for the one before. What is big in them, the envelopes, the state holds anyway. While the
+/// journal hangs, an operator's kills and changes of profiles add a small entry each, and those an operator makes by hand.
 pub struct Recorder {
     batches: mpsc::UnboundedSender<(u64, Vec<(Wall, Entry)>)>,
 }

@@ -4,13 +4,12 @@ use std::sync::Arc;
 
 use brig_core::id::ProposalId;
 use brig_core::profile::Hash;
-use brig_core::proposal::OutputSummary;
+use brig_core::proposal::{OutputStream, OutputSummary};
 use bytes::Bytes;
 use sha2::{Digest as _, Sha256};
 
 use super::clock;
 use super::outputs::Log;
-use crate::engine::OutputStream;
 use crate::journal::{Chunk, Journal};
 
 /// The output of one run, up to its limit.

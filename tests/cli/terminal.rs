@@ -2,9 +2,8 @@
 
 use std::sync::atomic::{AtomicU32, Ordering};
 
-use brig::engine::OutputStream;
 use brig_core::problem::{Code, Problem};
-use brig_core::proposal::{Decider, VerdictKind};
+use brig_core::proposal::{Decider, OutputStream, VerdictKind};
 use serde_json::json;
 use tokio::io::{AsyncReadExt as _, AsyncWriteExt as _};
 

@@ -3,10 +3,9 @@
 use std::time::Duration;
 
 use brig::api::wire::{FollowLine, ProposalDetail, ProposalRow};
-use brig::engine::OutputStream;
 use brig::engine::scripted::{Act, Call, Script};
 use brig_core::problem::{Code, Problem};
-use brig_core::proposal::{EndKind, VerdictKind};
+use brig_core::proposal::{EndKind, OutputStream, VerdictKind};
 use futures_util::StreamExt as _;
 use serde_json::json;
 

@@ -3,10 +3,9 @@
 use std::time::Duration;
 
 use brig::api::wire::ProposalDetail;
-use brig::engine::OutputStream;
 use brig::engine::scripted::{Act, Script};
 use brig_core::problem::Code;
-use brig_core::proposal::EndKind;
+use brig_core::proposal::{EndKind, OutputStream};
 use rusqlite::Connection;
 use serde_json::json;
 
@@ -27,6 +26,14 @@ fn break_it(world: &World) {
 
 fn mend_it(world: &World) {
     tamper(world, "DROP TRIGGER broken");
+}
+
+/// What the journal's file has of a run's output.
+fn written(world: &World, id: &str) -> Vec<u8> {
+    let journal = Connection::open(world.places.journal()).unwrap();
+    let mut chunks = journal.prepare("SELECT bytes FROM output WHERE proposal = ?1 ORDER BY seq").unwrap();
+    let chunks = chunks.query_map([id], |row| row.get::<_, Vec<u8>>(0)).unwrap();
+    chunks.map(Result::unwrap).collect::<Vec<_>>().concat()
 }
 
 #[tokio::test(start_paused = true)]
@@ -103,9 +110,7 @@ async fn the_next_supervisor_goes_on_where_the_last_one_died() {
     let running = world.run("sleep").await;
     world.stands(&running, "running").await;
     until("its output", async || (world.output(&running, OutputStream::Stdout).await == b"so far").then_some(())).await;
-    // Past the time that output may wait to be written.
-    pass(Duration::from_secs(1)).await;
-    std::thread::sleep(Duration::from_millis(100));
+    until("its output on the disk", async || (written(&world, &running.id.0) == b"so far").then_some(())).await;
     world.crash().await;
 
     world.start().await.unwrap();

@@ -3,10 +3,9 @@
 use std::time::Duration;
 
 use brig::api::wire::{Done, ProposalDetail};
-use brig::engine::OutputStream;
 use brig::engine::scripted::{Act, Call, Script};
 use brig_core::problem::{Code, Problem};
-use brig_core::proposal::{EndKind, RunEnd};
+use brig_core::proposal::{EndKind, OutputStream, RunEnd};
 use serde_json::json;
 
 use crate::support::world::{World, pass, until};

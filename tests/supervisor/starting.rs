@@ -84,3 +84,14 @@ async fn a_wrong_profile_keeps_it_from_starting_and_leaves_nothing() {
     assert!(problem.message.contains("shell.toml:5:13"), "{problem}");
     world.leaves_nothing();
 }
+
+#[tokio::test(start_paused = true)]
+async fn a_socket_that_cannot_be_made_leaves_the_other_one_neither() {
+    let mut world = World::idle("", |_| {});
+    let operator = world.places.operator_socket();
+    std::fs::create_dir(&operator).unwrap();
+    let problem = world.start().await.unwrap_err();
+    assert_eq!(problem.code, Code::LocalIo, "{problem}");
+    std::fs::remove_dir(operator).unwrap();
+    world.leaves_nothing();
+}

@@ -1,8 +1,8 @@
 //! Streams of output: in order, whole, and at nobody's cost but their reader's.
 
 use brig::api::wire::FollowLine;
-use brig::engine::OutputStream;
 use brig::engine::scripted::{Act, Script};
+use brig_core::proposal::OutputStream;
 use bytes::Bytes;
 use futures_util::StreamExt as _;
 

@@ -12,10 +12,11 @@ use bollard::query_parameters::{
     RemoveVolumeOptionsBuilder,
 };
 use brig::engine::docker::{DockerEngine, DockerSettings};
-use brig::engine::{ArmedSandbox, Engine, OutputStream, Owner};
+use brig::engine::{ArmedSandbox, Engine, Owner};
 use brig_core::id::SandboxId;
 use brig_core::problem::Problem;
 use brig_core::profile::{Cage, Network, ResolvedImage, SandboxSpec};
+use brig_core::proposal::OutputStream;
 use brig_init::wire::{Fence, FenceFinder, Request, Step, Stream, Trailer};
 use futures_util::StreamExt as _;
 use tokio::io::AsyncWriteExt as _;

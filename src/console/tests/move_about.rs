@@ -7,7 +7,7 @@ use super::super::fixtures::{Harness, ago, proposal, story};
 use super::super::msg::Msg;
 use super::super::state::{Pane, Subject};
 use crate::api::wire::{ProposalRow, Update};
-use crate::engine::OutputStream;
+use brig_core::proposal::OutputStream;
 
 /// A queue of so many questions, the oldest first.
 fn crowd(harness: &mut Harness, count: i64) {

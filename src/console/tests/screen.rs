@@ -11,7 +11,7 @@ use super::super::fixtures::{Harness, ago, detail, proposal, story, story_output
 use super::super::keymap::{self, Context};
 use super::super::msg::Msg;
 use crate::api::wire::{ProposalRow, Since, Update};
-use crate::engine::OutputStream;
+use brig_core::proposal::OutputStream;
 
 const SIZES: [(u16, u16); 5] = [(60, 16), (80, 24), (100, 30), (120, 40), (200, 60)];
 

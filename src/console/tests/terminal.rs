@@ -25,7 +25,7 @@ use super::super::fixtures::{NOW, detail, story, story_output, theme};
 use super::super::{ColorChoice, Leave, Options, run};
 use crate::api::client::Client;
 use crate::api::wire::{FollowLine, ProposalDetail, Snapshot, Update, VerdictRequest};
-use crate::engine::OutputStream;
+use brig_core::proposal::OutputStream;
 
 /// How long anything may take before it counts as never.
 const PATIENCE: Duration = Duration::from_secs(30);

@@ -11,7 +11,7 @@ use crate::console::layout;
 use crate::console::output::Output;
 use crate::console::state::{Link, Pane, State, Subject, has_run};
 use crate::console::text::{age, bytes, bytes_long, decider, duration, left, shown, wrap, wrap_words};
-use crate::engine::OutputStream;
+use brig_core::proposal::OutputStream;
 
 /// Columns before a line of output: its stream's sign.
 const GUTTER: u16 = 2;

@@ -9,6 +9,7 @@ use bollard::query_parameters::{CreateContainerOptionsBuilder, InspectContainerO
 use brig_core::id::SandboxId;
 use brig_core::problem::{Code, Problem};
 use brig_core::profile::SandboxSpec;
+use brig_core::proposal::OutputStream;
 use bytes::Bytes;
 use futures_util::stream::{Stream, StreamExt as _};
 
@@ -18,7 +19,7 @@ use super::end::Leftover;
 use super::link::{Link, QUICK, SLOW};
 use super::meter::CgroupMeter;
 use super::{Shared, images, init_volume, lock};
-use crate::engine::{ArmedSandbox, Meter, OutputStream};
+use crate::engine::{ArmedSandbox, Meter};
 
 /// From the daemon's "started" to init's "armed".
 const ARMING: Duration = Duration::from_secs(10);

@@ -8,6 +8,7 @@ use bollard::container::LogOutput;
 use bollard::errors::Error;
 use bollard::query_parameters::AttachContainerOptionsBuilder;
 use brig_core::problem::{Code, Problem};
+use brig_core::proposal::OutputStream;
 use brig_init::wire::{Armed, ArmedFinder, ArmedScan, WIRE_VERSION};
 use bytes::Bytes;
 use futures_util::stream::{BoxStream, StreamExt as _};
@@ -17,7 +18,6 @@ use super::address::Address;
 use super::failure;
 use super::link::{Link, QUICK};
 use super::until_problem;
-use crate::engine::OutputStream;
 
 /// What a sandbox writes, in order within each stream.
 pub type Output = BoxStream<'static, Result<(OutputStream, Bytes), Problem>>;

@@ -5,6 +5,7 @@ use std::sync::atomic::{AtomicBool, Ordering};
 use std::time::Duration;
 
 use brig_core::problem::Problem;
+use brig_core::proposal::OutputStream;
 use brig_init::wire::{Fence, HEADER_LEN, Header, How, Kind, Nonce, Request, Trailer, Why};
 use bytes::Bytes;
 use tokio::io::{AsyncReadExt as _, DuplexStream};
@@ -13,7 +14,7 @@ use tokio::time::{Instant, sleep, sleep_until};
 
 use super::Shared;
 use super::script::{Act, Script};
-use crate::engine::{EngineEvent, Meter, OutputStream, Usage};
+use crate::engine::{EngineEvent, Meter, Usage};
 
 /// What comes out of a sandbox.
 pub(super) type Piece = Result<(OutputStream, Bytes), Problem>;

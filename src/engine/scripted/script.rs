@@ -2,9 +2,8 @@
 
 use std::time::Duration;
 
+use brig_core::proposal::OutputStream;
 use bytes::Bytes;
-
-use crate::engine::OutputStream;
 
 /// The life of one run: its acts in order, then an exit with 0 if none of them ended it.
 #[derive(Clone, Debug, Default)]

@@ -3,7 +3,6 @@
 use std::time::Duration;
 
 use axum::Router;
-use axum::extract::rejection::BytesRejection;
 use axum::extract::{ConnectInfo, State};
 use axum::response::Response;
 use axum::routing::{get, post};
@@ -11,17 +10,17 @@ use brig_core::id::ProposalId;
 use brig_core::machine::Answer;
 use brig_core::problem::{Code, Problem};
 use brig_core::proposal::{Agent, Draft};
-use bytes::Bytes;
 use hyper::HeaderMap;
 use serde::Deserialize;
 use tokio::sync::oneshot;
-use tokio::time::{Instant, interval, timeout_at};
+use tokio::time::{Instant, interval, timeout, timeout_at};
 
 use super::access::Peer;
+use super::body::{Payload, Taken};
 use super::follow::{self, Left, Lines, not_found, say};
 use super::reply::{self, Named, Options, Refusal};
-use super::server::{Services, read};
-use super::wire::{Done, FollowLine, ProposalDetail};
+use super::server::Services;
+use crate::api::wire::{Done, FollowLine, ProposalDetail};
 use crate::supervisor::message::{Query as Look, Request};
 use crate::supervisor::view;
 
@@ -55,20 +54,27 @@ async fn propose(
     ConnectInfo(peer): ConnectInfo<Peer>,
     Options(options): Options<ProposeOptions>,
     headers: HeaderMap,
-    body: Result<Bytes, BytesRejection>,
+    body: Payload,
 ) -> Result<Response, Refusal> {
     let agent = services.access.agent(peer, &headers)?;
-    let draft: Box<Draft> = Box::new(reply::body(&read(body)?)?);
-    let id = super::new_id()?;
+    let (draft, room) = body.read::<Box<Draft>>()?;
+    let id = crate::api::new_id()?;
     if !options.follow {
-        let known = accepted(services.mailbox.request(Request::Propose { id, agent: agent.clone(), draft }).await?)?;
+        let request = services.mailbox.request(Request::Propose { id, agent: agent.clone(), draft });
+        let mut request = std::pin::pin!(request);
+        let answer = timeout(PATIENCE, &mut request).await;
+        drop(room);
+        let known = accepted(match answer {
+            Ok(answer) => answer?,
+            Err(_) => request.await?,
+        })?;
         return Ok(reply::json(&own(&services, &agent, &known).await?));
     }
     let (lines, stream) = follow::channel();
     let (begin, begun) = oneshot::channel();
     let conversation = Conversation { services, agent, id, lines, withdraw: options.withdraw };
     // A task of its own, so that a client that goes away at any moment is noticed, and its wish heeded.
-    tokio::spawn(conversation.lead(draft, begin));
+    tokio::spawn(conversation.lead(draft, room, begin));
     match begun.await {
         Ok(Err(problem)) => Err(problem.into()),
         Ok(Ok(())) | Err(_) => Ok(reply::lines(stream)),
@@ -85,8 +91,8 @@ struct Conversation {
 }
 
 impl Conversation {
-    async fn lead(mut self, draft: Box<Draft>, begin: oneshot::Sender<Result<(), Problem>>) {
-        let followed = match self.ask(draft, begin).await {
+    async fn lead(mut self, draft: Box<Draft>, room: Taken, begin: oneshot::Sender<Result<(), Problem>>) {
+        let followed = match self.ask(draft, room, begin).await {
             Ok(true) => follow::proposal(&self.services, &self.id, 0, true, &self.lines).await,
             Ok(false) => Ok(()),
             Err(left) => Err(left),
@@ -101,7 +107,12 @@ impl Conversation {
 
     /// Proposes. True when it was accepted, under the name that it has from then on: another one where its key was known.
     /// False when the client was told why not.
-    async fn ask(&mut self, draft: Box<Draft>, begin: oneshot::Sender<Result<(), Problem>>) -> Result<bool, Left> {
+    async fn ask(
+        &mut self,
+        draft: Box<Draft>,
+        room: Taken,
+        begin: oneshot::Sender<Result<(), Problem>>,
+    ) -> Result<bool, Left> {
         let (profile, mailbox) = (draft.profile.clone(), self.services.mailbox.clone());
         let request = Request::Propose { id: self.id.clone(), agent: self.agent.clone(), draft };
         let mut answer = std::pin::pin!(mailbox.request(request));
@@ -111,6 +122,8 @@ impl Conversation {
             () = self.lines.closed() => return Err(Left),
             () = tokio::time::sleep(PATIENCE) => None,
         };
+        // It has been looked at by now, and what it takes is the queue's: others may be read while it waits.
+        drop(room);
         match quick.map(|answer| answer.and_then(accepted)) {
             Some(Ok(id)) => {
                 self.id = id;

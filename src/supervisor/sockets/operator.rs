@@ -1,7 +1,6 @@
 //! What operators can ask: look at everything, decide, kill, end the supervisor.
 
 use axum::Router;
-use axum::extract::rejection::BytesRejection;
 use axum::extract::{ConnectInfo, FromRequestParts, State};
 use axum::response::Response;
 use axum::routing::{get, post};
@@ -9,16 +8,16 @@ use brig_core::id::{ProposalId, SandboxId};
 use brig_core::machine::{Choice as Decision, Event, Target};
 use brig_core::problem::{Code, Problem};
 use brig_core::proposal::{Operator, Status};
-use bytes::Bytes;
 use hyper::http::request::Parts;
 use serde::Deserialize;
 
 use super::access::Peer;
 use super::agent::{OutputOptions, detail, stream_output};
+use super::body::Payload;
 use super::follow::{self, not_found};
 use super::reply::{self, Named, Options, Refusal};
-use super::server::{Services, read};
-use super::wire::{Choice, Done, ProposalRow, Snapshot, VerdictRequest};
+use super::server::Services;
+use crate::api::wire::{Choice, Done, ProposalRow, Snapshot, VerdictRequest};
 use crate::supervisor::message::{Message, Query as Look, Request};
 use crate::supervisor::watcher;
 
@@ -104,9 +103,9 @@ async fn verdict(
     State(services): State<Services>,
     Asker(operator): Asker,
     Named(id): Named,
-    body: Result<Bytes, BytesRejection>,
+    body: Payload,
 ) -> Result<Response, Refusal> {
-    let VerdictRequest { digest, verdict, reason } = reply::body(&read(body)?)?;
+    let (VerdictRequest { digest, verdict, reason }, _) = body.read()?;
     let choice = match verdict {
         Choice::Approved => Decision::Approve,
         Choice::Rejected => Decision::Reject,

@@ -13,7 +13,7 @@ use hyper::http::request::Parts;
 use serde::Serialize;
 use serde::de::DeserializeOwned;
 
-use super::wire::ErrorBody;
+use crate::api::wire::ErrorBody;
 
 /// A problem, as an answer.
 #[derive(Debug)]
@@ -58,7 +58,7 @@ const fn status(code: Code) -> StatusCode {
 
 /// A value, as an answer.
 pub fn json(value: &impl Serialize) -> Response {
-    (StatusCode::OK, [(CONTENT_TYPE, "application/json")], super::ndjson(value)).into_response()
+    (StatusCode::OK, [(CONTENT_TYPE, "application/json")], crate::api::ndjson(value)).into_response()
 }
 
 /// Lines, as an answer that goes on for as long as there are any.

@@ -5,19 +5,25 @@ use std::os::unix::fs::PermissionsExt as _;
 use std::path::Path;
 use std::sync::Arc;
 use std::sync::atomic::AtomicU32;
+use std::time::Duration;
 
 use axum::Router;
-use axum::extract::DefaultBodyLimit;
-use axum::extract::rejection::BytesRejection;
+use axum::extract::ConnectInfo;
 use axum::response::{IntoResponse as _, Response};
 use brig_core::problem::{Code, Problem};
 use futures_util::FutureExt as _;
-use hyper::{Method, StatusCode, Uri};
+use hyper::body::Incoming;
+use hyper::server::conn::http1;
+use hyper::service::{Service as _, service_fn};
+use hyper::{Method, Request, StatusCode, Uri};
+use hyper_util::rt::{TokioIo, TokioTimer};
+use hyper_util::server::graceful::GracefulShutdown;
+use hyper_util::service::TowerToHyperService;
 use tokio::net::UnixListener;
 use tokio::sync::oneshot;
 
-use super::access::{Access, Peer};
-use super::listener::Bounded;
+use super::access::Access;
+use super::listener::{Bounded, Connection, Places};
 use super::reply::Refusal;
 use super::{agent, operator};
 use crate::journal::Reader;
@@ -26,12 +32,11 @@ use crate::supervisor::meters::Meters;
 use crate::supervisor::outputs::Outputs;
 use crate::supervisor::process;
 
-/// Bytes of a request's body: what admission takes at most, in base64, with room for the rest.
-const BODY_LIMIT: usize = 16 << 20;
-
-/// Connections at once on each of the sockets; who comes later waits.
-const AGENT_CONNECTIONS: usize = 1024;
-const OPERATOR_CONNECTIONS: usize = 128;
+/// Connections at once on each of the sockets. Nobody but the operator reaches the operator's, so all of it is for one.
+const AGENTS: Places = Places { all: 1024, each: 256 };
+const OPERATORS: Places = Places { all: 128, each: 128 };
+/// How long a request's head may take to come: from the connection, or from the answer before it.
+const HEAD_WITHIN: Duration = Duration::from_secs(10);
 
 /// What requests are served with.
 #[derive(Clone)]
@@ -63,9 +68,14 @@ impl Servers {
     /// # Errors
     /// `local_io`, naming the socket.
     pub fn bind(agent: &Path, operator: &Path, services: Services) -> Result<Self, Problem> {
+        let agents = bind(agent, 0o666)?;
+        let operators = bind(operator, 0o600).inspect_err(|_| {
+            // Where one cannot be made, none is left. That it is gone already is as good.
+            let _ = fs::remove_file(agent);
+        })?;
         Ok(Self {
-            agent: (bind(agent, 0o666)?, limited(agent::routes()).with_state(services.clone())),
-            operator: (bind(operator, 0o600)?, limited(operator::routes()).with_state(services)),
+            agent: (agents, complete(agent::routes()).with_state(services.clone())),
+            operator: (operators, complete(operator::routes()).with_state(services)),
         })
     }
 
@@ -75,22 +85,58 @@ impl Servers {
         // Half of the files that may be open for those who propose, an eighth for those who decide; the rest is for the
         // journal, the engine and the cgroups.
         let files = process::open_files();
-        let serve = |(listener, router): (UnixListener, Router), places| {
-            let listener = Bounded::new(listener, places);
-            let router = router.into_make_service_with_connect_info::<Peer>();
-            axum::serve(listener, router).with_graceful_shutdown(end.clone()).into_future()
-        };
-        let agent = serve(self.agent, AGENT_CONNECTIONS.min(files / 2));
-        let operator = serve(self.operator, OPERATOR_CONNECTIONS.min(files / 8));
-        let (agent, operator) = tokio::join!(agent, operator);
-        if let Err(error) = agent.and(operator) {
-            tracing::error!("a socket can no longer be served: {error}");
-        }
+        let agents = at_most(AGENTS, files / 2);
+        let operators = at_most(OPERATORS, files / 8);
+        tokio::join!(
+            serve(Bounded::new(self.agent.0, agents), self.agent.1, end.clone()),
+            serve(Bounded::new(self.operator.0, operators), self.operator.1, end),
+        );
     }
 }
 
-fn limited(routes: Router<Services>) -> Router<Services> {
-    routes.fallback(no_such).method_not_allowed_fallback(not_so).layer(DefaultBodyLimit::max(BODY_LIMIT))
+/// The places that so many files are enough for, in the same proportion.
+fn at_most(Places { all, each }: Places, files: usize) -> Places {
+    let fewer = all.min(files).max(1);
+    Places { all: fewer, each: (each * fewer / all).max(1) }
+}
+
+/// Serves a socket until `end` comes, and then until those who are being answered have been.
+async fn serve(mut listener: Bounded, router: Router, end: impl Future<Output = ()>) {
+    let connections = GracefulShutdown::new();
+    let mut end = std::pin::pin!(end);
+    loop {
+        tokio::select! {
+            connection = listener.accept() => answer(connection, &router, &connections),
+            () = &mut end => break,
+        }
+    }
+    drop(listener);
+    connections.shutdown().await;
+}
+
+/// Answers what comes over a connection, in a task of its own. axum's own way to serve knows no time-outs.
+fn answer(connection: Connection, router: &Router, connections: &GracefulShutdown) {
+    let Connection { stream, peer, room, places } = connection;
+    let router = TowerToHyperService::new(router.clone());
+    let service = service_fn(move |mut request: Request<Incoming>| {
+        request.extensions_mut().insert(ConnectInfo(peer));
+        request.extensions_mut().insert(room.clone());
+        router.call(request)
+    });
+    let connection = http1::Builder::new()
+        .timer(TokioTimer::new())
+        .header_read_timeout(HEAD_WITHIN)
+        .serve_connection(TokioIo::new(stream), service);
+    let connection = connections.watch(connection);
+    tokio::spawn(async move {
+        // A client that breaks off, or is too slow, is its own loss.
+        let _ = connection.await;
+        drop(places);
+    });
+}
+
+fn complete(routes: Router<Services>) -> Router<Services> {
+    routes.fallback(no_such).method_not_allowed_fallback(not_so)
 }
 
 async fn no_such(method: Method, uri: Uri) -> Refusal {
@@ -106,17 +152,6 @@ async fn not_so(method: Method, uri: Uri) -> Response {
     let problem = Problem::new(Code::Malformed, format!("{asked} cannot be asked with {method}"))
         .help("docs/api.md lists what there is");
     (StatusCode::METHOD_NOT_ALLOWED, Refusal(problem)).into_response()
-}
-
-/// A body that is too large or broke off, in our words.
-pub fn read(body: Result<bytes::Bytes, BytesRejection>) -> Result<bytes::Bytes, Problem> {
-    body.map_err(|rejection| match rejection.status() {
-        hyper::StatusCode::PAYLOAD_TOO_LARGE => {
-            Problem::new(Code::TooLarge, format!("the request's body is over {BODY_LIMIT} bytes"))
-                .help("send less, or let the sandbox make the data")
-        }
-        _ => Problem::new(Code::Malformed, format!("the request's body could not be read: {rejection}")),
-    })
 }
 
 /// Binds a socket, in place of one that a supervisor has left: who calls this holds the state's lock.
@@ -137,6 +172,9 @@ fn bind(path: &Path, mode: u32) -> Result<UnixListener, Problem> {
         fs::remove_file(path).map_err(failed)?;
     }
     let listener = UnixListener::bind(path).map_err(failed)?;
-    fs::set_permissions(path, Permissions::from_mode(mode)).map_err(failed)?;
+    if let Err(error) = fs::set_permissions(path, Permissions::from_mode(mode)) {
+        let _ = fs::remove_file(path);
+        return Err(failed(error));
+    }
     Ok(listener)
 }

@@ -19,9 +19,9 @@ use tokio::sync::broadcast::error::RecvError;
 use tokio::sync::{mpsc, watch};
 use tokio::time::{Instant, sleep_until};
 
-use super::ndjson;
 use super::server::Services;
-use super::wire::{FollowLine, ProposalRow, Update};
+use crate::api::ndjson;
+use crate::api::wire::{FollowLine, ProposalRow, Update};
 use crate::journal::{Chunk, Recorded};
 use crate::supervisor::message::{ConsoleMove, Mailbox, Message, Query};
 use crate::supervisor::outputs::Follower;

@@ -2,15 +2,13 @@
 
 use std::collections::BTreeMap;
 
-use axum::extract::connect_info::Connected;
-use axum::serve::IncomingStream;
 use brig_core::problem::{Code, Problem};
 use brig_core::profile::Hash;
 use brig_core::proposal::{Agent, Operator};
 use hyper::HeaderMap;
 use hyper::header::AUTHORIZATION;
+use tokio::net::UnixStream;
 
-use super::listener::Bounded;
 use crate::supervisor::process::user_name;
 
 /// What the kernel says of a peer. A peer that it says nothing of may do nothing.
@@ -24,9 +22,10 @@ pub struct PeerId {
     pub pid: Option<i32>,
 }
 
-impl Connected<IncomingStream<'_, Bounded>> for Peer {
-    fn connect_info(stream: IncomingStream<'_, Bounded>) -> Self {
-        let credentials = stream.io().stream().peer_cred().ok();
+impl Peer {
+    /// Who is at the other end of a connection.
+    pub fn of(stream: &UnixStream) -> Self {
+        let credentials = stream.peer_cred().ok();
         Self(credentials.map(|it| PeerId { uid: it.uid(), pid: it.pid() }))
     }
 }
