@@ -10,7 +10,7 @@ use std::time::Duration;
 use brig_core::admission::MAX_PAYLOAD_BYTES;
 use brig_core::blob::Blob;
 use brig_core::problem::{Code, Problem};
-use brig_core::proposal::{Draft, DraftStep, EndKind, Status};
+use brig_core::proposal::{Draft, DraftStep, EndKind, OutputStream, Status};
 use brig_core::visible;
 use futures_util::StreamExt as _;
 use serde::Serialize;
@@ -24,7 +24,6 @@ use super::values;
 use crate::api::client::Client;
 use crate::api::wire::{FollowLine, ProposalDetail, ProposalRow, end_text};
 use crate::console::text::decider;
-use brig_core::proposal::OutputStream;
 
 /// How long a withdrawal may take before this process ends without knowing.
 const WITHDRAWAL: Duration = Duration::from_secs(5);

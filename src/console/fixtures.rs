@@ -9,7 +9,8 @@ use brig_core::id::{ProposalId, SandboxId};
 use brig_core::problem::{Code, Problem};
 use brig_core::profile::{Cage, Hash, ImageSource, Network, Ulimit};
 use brig_core::proposal::{
-    Agent, Decider, EndKind, Judgement, OutputSummary, Ruling, RunEnd, RunUsage, Status, Verdict, VerdictKind,
+    Agent, Decider, EndKind, Judgement, OutputStream, OutputSummary, Ruling, RunEnd, RunUsage, Status, Verdict,
+    VerdictKind,
 };
 use brig_core::time::{Mono, Now, Wall};
 use crossterm::event::{KeyCode, KeyEvent, KeyModifiers};
@@ -27,7 +28,6 @@ use crate::api::wire::{
     UsageRow,
 };
 use crate::engine::EngineInfo;
-use brig_core::proposal::OutputStream;
 
 /// The moment at which the story is told.
 pub const NOW: Wall = Wall(1_767_261_600_000);

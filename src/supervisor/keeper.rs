@@ -14,7 +14,7 @@ use brig_core::id::{ProposalId, SandboxId};
 use brig_core::machine::Event;
 use brig_core::problem::Problem;
 use brig_core::profile::{Cage, SandboxSpec};
-use brig_core::proposal::{Outcome, RunReport, RunUsage};
+use brig_core::proposal::{Outcome, OutputStream, RunReport, RunUsage};
 use brig_init::wire::{self, Fence, FenceFinder, How, Nonce, Stream, Trailer, Why};
 use bytes::Bytes;
 use futures_util::StreamExt as _;
@@ -29,7 +29,6 @@ use super::outputs::Outputs;
 use super::transcript::Transcript;
 use crate::engine::{ArmedSandbox, Engine};
 use crate::journal::Journal;
-use brig_core::proposal::OutputStream;
 
 /// How long a sandbox that has said its last word may take to be gone, before it is killed.
 const LINGER: Duration = Duration::from_secs(5);

@@ -1,7 +1,7 @@
 //! The last pane: what is selected. The output of a run, or what there is to say of a question, a sandbox or a pool.
 
 use brig_core::profile::ImageSource;
-use brig_core::proposal::{RunEnd, Status};
+use brig_core::proposal::{OutputStream, RunEnd, Status};
 use ratatui::layout::Rect;
 use ratatui::style::Style;
 
@@ -11,7 +11,6 @@ use crate::console::layout;
 use crate::console::output::Output;
 use crate::console::state::{Link, Pane, State, Subject, has_run};
 use crate::console::text::{age, bytes, bytes_long, decider, duration, left, shown, wrap, wrap_words};
-use brig_core::proposal::OutputStream;
 
 /// Columns before a line of output: its stream's sign.
 const GUTTER: u16 = 2;
