@@ -24,6 +24,7 @@ use crate::problem::{Code, Problem};
 use crate::profile::{Hash, Profile};
 use crate::time::{Mono, Now, Wall};
 
+mod arrival;
 mod event;
 mod images;
 mod pools;
