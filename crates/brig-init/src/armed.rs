@@ -4,6 +4,7 @@ use std::time::Duration;
 
 use brig_init::wire::Armed;
 
+use crate::ahead;
 use crate::fatal::Fatal;
 use crate::inbox::Heard;
 use crate::station::{Outlet, Station};
@@ -27,6 +28,9 @@ pub fn arm() -> Result<Station, Fatal> {
     }
     let signals = sys::child_signals().map_err(|error| Fatal::Setup("signalfd", error))?;
     let mut station = Station::new(signals, meters);
+    if is_pid_1 {
+        ahead::read();
+    }
     station.deliver(Outlet::Stdout, &Armed::this(is_pid_1).encode())?;
     Ok(station)
 }

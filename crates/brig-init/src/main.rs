@@ -15,6 +15,7 @@
 //! As PID 1 it kills everything in its PID namespace. As an ordinary process, which is for tests and for engines
 //! without PID namespaces, it kills its descendants and nobody else.
 
+mod ahead;
 mod armed;
 mod exec;
 mod fatal;
