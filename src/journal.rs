@@ -209,14 +209,14 @@ impl Journal {
 
     /// Why the last commit failed, or nothing when it succeeded. While it is failing the journal is tried again every
     /// half second, so this heals without a record.
-    #[must_use]
-    pub fn problem(&self) -> Option<Problem> {
+    #[cfg(test)]
+    fn problem(&self) -> Option<Problem> {
         self.inner.health.borrow().clone()
     }
 
     /// As [`Journal::problem`], to wait for its changes.
-    #[must_use]
-    pub fn health(&self) -> watch::Receiver<Option<Problem>> {
+    #[cfg(test)]
+    fn health(&self) -> watch::Receiver<Option<Problem>> {
         self.inner.health.clone()
     }
 

@@ -1,4 +1,5 @@
 //! The brig library: everything that the `brig` binary is made of.
+
 pub mod api;
 pub mod cli;
 pub mod config;
@@ -6,3 +7,4 @@ pub mod console;
 pub mod engine;
 pub mod journal;
 pub mod supervisor;
+mod sync;

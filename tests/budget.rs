@@ -10,6 +10,15 @@ fn the_lock_file_stays_within_its_budget() {
     assert!(packages <= PACKAGES, "{packages} packages in Cargo.lock, and at most {PACKAGES} were meant to be");
 }
 
+/// Programs go by the codes, so each is told of.
+#[test]
+fn every_code_of_a_problem_is_documented() {
+    let api = std::fs::read_to_string(concat!(env!("CARGO_MANIFEST_DIR"), "/docs/api.md")).unwrap();
+    for code in brig_core::problem::Code::ALL {
+        assert!(api.contains(&format!("`{code}`")), "docs/api.md does not say what `{code}` means");
+    }
+}
+
 /// A module that is not named in `main.rs` would pass by never running.
 #[test]
 fn every_area_is_in_the_one_binary() {

@@ -19,7 +19,7 @@ mod userland;
 mod watch;
 
 use std::collections::{HashMap, HashSet};
-use std::sync::{Arc, LazyLock, Mutex, MutexGuard, PoisonError};
+use std::sync::{Arc, LazyLock, Mutex};
 use std::time::Duration;
 
 use brig_core::id::SandboxId;
@@ -32,6 +32,8 @@ use tokio::sync::OnceCell;
 use self::address::Address;
 use self::images::ImageFacts;
 use self::link::Link;
+use crate::sync::lock;
+
 use super::{ArmedSandbox, Engine, EngineEvent, EngineInfo, Owner, Progress, Sighting};
 
 /// Init, as it runs in every sandbox.
@@ -120,11 +122,6 @@ impl Shared {
             Err(_) => Err(failure::too_late(&self.address, "reach the daemon", LONGEST)),
         }
     }
-}
-
-/// A lock whose holders cannot leave anything half done, so that a panic of one does not matter to the next.
-fn lock<T>(mutex: &Mutex<T>) -> MutexGuard<'_, T> {
-    mutex.lock().unwrap_or_else(PoisonError::into_inner)
 }
 
 /// The stream up to its first problem, which ends it.

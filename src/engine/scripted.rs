@@ -7,7 +7,7 @@
 mod sandbox;
 mod script;
 
-use std::collections::{BTreeMap, BTreeSet, HashMap, VecDeque};
+use std::collections::{BTreeMap, BTreeSet, HashMap};
 use std::sync::atomic::AtomicBool;
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use std::time::Duration;
@@ -83,7 +83,6 @@ struct Inner {
 struct Meddling {
     count: u64,
     failing: Option<Problem>,
-    once: VecDeque<Problem>,
     delay: Duration,
     held: bool,
 }
@@ -105,11 +104,6 @@ impl ScriptedEngine {
     /// Makes a call fail until it is mended.
     pub fn fail(&self, call: Call, problem: Problem) {
         self.meddle(call, |it| it.failing = Some(problem));
-    }
-
-    /// Makes a call fail once.
-    pub fn fail_once(&self, call: Call, problem: Problem) {
-        self.meddle(call, |it| it.once.push_back(problem));
     }
 
     /// Makes a call take this long.
@@ -314,7 +308,7 @@ impl Shared {
                 let mut inner = self.lock();
                 let meddling = inner.meddling.entry(call).or_default();
                 if !meddling.held {
-                    let problem = meddling.once.pop_front().or_else(|| meddling.failing.clone());
+                    let problem = meddling.failing.clone();
                     return problem.map_or(Ok(()), Err);
                 }
             }

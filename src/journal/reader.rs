@@ -2,7 +2,7 @@
 
 use std::io::Write;
 use std::path::{Path, PathBuf};
-use std::sync::{Arc, Mutex, PoisonError};
+use std::sync::{Arc, Mutex};
 
 use brig_core::id::ProposalId;
 use brig_core::problem::{Code, Problem};
@@ -15,6 +15,7 @@ use super::export::{self, Exported};
 use super::problems::{self, Trouble};
 use super::verify::{self, Verified};
 use super::{Chunk, Recorded, schema};
+use crate::sync::lock;
 
 /// Readings at once, each with a connection; more wait for their turn.
 const CONNECTIONS: usize = 4;
@@ -164,12 +165,12 @@ impl Reader {
 
 impl Shared {
     fn connection(&self) -> Result<Connection, Problem> {
-        let idle = self.idle.lock().unwrap_or_else(PoisonError::into_inner).pop();
+        let idle = lock(&self.idle).pop();
         idle.map_or_else(|| schema::open_for_reading(&self.path), Ok)
     }
 
     fn put_back(&self, connection: Connection) {
-        self.idle.lock().unwrap_or_else(PoisonError::into_inner).push(connection);
+        lock(&self.idle).push(connection);
     }
 }
 

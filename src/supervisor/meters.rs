@@ -1,13 +1,14 @@
 //! What sandboxes use, read from where the engine keeps it.
 
 use std::collections::HashMap;
-use std::sync::{Arc, Mutex, PoisonError};
+use std::sync::{Arc, Mutex};
 use std::time::Instant;
 
 use brig_core::id::SandboxId;
 
 use crate::api::wire::UsageRow;
 use crate::engine::{Meter, Usage};
+use crate::sync::lock;
 
 /// Two looks nearer to each other than this give the CPU share of the look before: it would be mostly noise.
 const SHORTEST: f64 = 0.1;
@@ -42,7 +43,7 @@ impl Meters {
     }
 
     fn lock(&self) -> std::sync::MutexGuard<'_, HashMap<SandboxId, Gauge>> {
-        self.all.lock().unwrap_or_else(PoisonError::into_inner)
+        lock(&self.all)
     }
 }
 

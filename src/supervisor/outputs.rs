@@ -5,7 +5,7 @@
 //! none misses a byte.
 
 use std::collections::{HashMap, VecDeque};
-use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
+use std::sync::{Arc, Mutex};
 use std::time::Duration;
 
 use brig_core::id::ProposalId;
@@ -13,6 +13,7 @@ use brig_core::problem::Problem;
 use tokio::sync::watch;
 
 use crate::journal::{Chunk, Reader};
+use crate::sync::lock;
 
 /// Bytes of each run that are kept in memory.
 const KEPT_BYTES: usize = 1 << 20;
@@ -196,9 +197,4 @@ impl Log {
             None => Found::NothingYet,
         }
     }
-}
-
-/// A lock whose holders cannot leave anything half done, so that a panic of one does not matter to the next.
-fn lock<T>(mutex: &Mutex<T>) -> MutexGuard<'_, T> {
-    mutex.lock().unwrap_or_else(PoisonError::into_inner)
 }
