@@ -174,10 +174,21 @@ fn fold_blanks(out: &mut String) {
     *out = folded;
 }
 
-/// Whether a word has letters of the Latin alphabet beside letters of one that looks like it.
+/// Whether a word has letters of the Latin alphabet beside letters of another one, or only letters of another one that
+/// all look Latin.
 fn is_mixed(word: &str) -> bool {
+    let foreign = |c: char| !c.is_ascii() && c.is_alphabetic() && !is_latin(c);
+    let mut letters = word.chars().filter(|c| c.is_alphabetic()).peekable();
+    if letters.peek().is_none() {
+        return false;
+    }
     let latin = word.chars().any(|c| c.is_ascii_alphabetic());
-    latin && word.chars().any(|c| !c.is_ascii() && c.is_alphabetic() && !is_latin(c))
+    (latin && word.chars().any(foreign)) || letters.all(looks_latin)
+}
+
+/// Cyrillic and Greek letters that are drawn as Latin ones.
+fn looks_latin(character: char) -> bool {
+    "аеорсухіјѕһԁԛԝАВЕКМНОРСТХУІЈЅԌԚԜΑΒΕΖΗΙΚΜΝΟΡΤΥΧοανρυ".contains(character)
 }
 
 /// Letters that people do write in one word with ASCII ones: Latin with diacritics. Full-width forms and mathematical
@@ -206,6 +217,13 @@ fn is_plain(character: char) -> bool {
         | '\u{037E}' | '\u{FE54}'               // look-alikes of the semicolon
         | '\u{2010}'..='\u{2013}' | '\u{2212}'  // look-alikes of the hyphen
         | '\u{2018}'..='\u{201F}' | '\u{02B9}'..='\u{02BC}' | '\u{2032}' | '\u{2033}' // look-alikes of quotes
+        | '\u{01C3}' | '\u{2024}'..='\u{2027}' | '\u{2039}' | '\u{203A}' // look-alikes of `!`, dots and angle brackets
+        | '\u{2216}' | '\u{2217}' | '\u{2223}' | '\u{2236}' | '\u{223C}' // look-alikes of `\\`, `*`, `|`, `:` and `~`
+        | '\u{1D159}' | '\u{1D173}'..='\u{1D17A}' // notes that are drawn as nothing
+        // Letters written from right to left: a terminal that reorders them reorders what stands between them too, so that
+        // the order of arguments could be read the wrong way round.
+        | '\u{0590}'..='\u{08FF}' | '\u{FB1D}'..='\u{FDFF}' | '\u{FE70}'..='\u{FEFE}'
+        | '\u{10800}'..='\u{10FFF}' | '\u{1E800}'..='\u{1EFFF}'
         | '\u{23F5}'                            // our own mark between steps
     );
     // Width 0 are combining marks, which draw over their neighbour; `None` are the C1 controls.
@@ -229,6 +247,9 @@ mod tests {
             ("e\u{0301}".as_bytes(), "e⟨U+0301⟩"),
             ("\u{85}\u{9b}".as_bytes(), "⟨U+0085⟩⟨U+009B⟩"),
             (b"a\xff\xc3", "a⟨xFF⟩⟨xC3⟩"),
+            ("/\u{5D0} /\u{5D1} 1".as_bytes(), "/⟨U+05D0⟩ /⟨U+05D1⟩ 1"),
+            ("\u{441}\u{43E}\u{440} \u{430}".as_bytes(), "⟨U+0441⟩⟨U+043E⟩⟨U+0440⟩ ⟨U+0430⟩"),
+            ("\u{2024}\u{2024}/x \u{2217} \u{1D159}".as_bytes(), "⟨U+2024⟩⟨U+2024⟩/x ⟨U+2217⟩ ⟨U+1D159⟩"),
             ("⟨U+202E⟩".as_bytes(), "⟨U+27E8⟩U+202E⟨U+27E9⟩"),
             ("naïve 日本 привет 🙂".as_bytes(), "naïve 日本 привет 🙂"),
             (b"a\tb\nc\r", "a⟨U+0009⟩b⟨U+000A⟩c⟨U+000D⟩"),
