@@ -134,7 +134,7 @@ pub fn pool(profile: &str, state: PoolState, ready: u32, target: u32) -> PoolRow
         profile: profile.into(),
         description: format!("{profile} without network, for untrusted commands"),
         state,
-        image: format!("docker.io/library/{profile}:latest"),
+        image: format!("{profile}:latest"),
         image_source: Some(ImageSource::Local),
         progress: None,
         ready,

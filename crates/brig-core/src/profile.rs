@@ -46,7 +46,7 @@ impl Profile {
 /// What a sandbox is made of: all that is fixed when it is created. Part of what an operator approves.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
 pub struct Cage {
-    /// The image's reference, as in `docker.io/library/busybox:1.37`.
+    /// The image's reference, as in `busybox:1.37`.
     pub image: String,
     /// Whether brig may make an image from this machine's own userland when `image` cannot be had.
     pub userland_fallback: bool,

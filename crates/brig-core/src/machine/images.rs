@@ -112,11 +112,10 @@ impl State {
     }
 
     pub(super) fn image_changed(&mut self, reference: &str) {
-        let changed = plain_reference(reference);
         let names: Vec<_> = self.pools.keys().cloned().collect();
         for name in names {
             let Some(pool) = self.pools.get_mut(&name) else { continue };
-            if !pool.active || plain_reference(&pool.profile.cage.image) != changed {
+            if !pool.active || !may_be(&pool.profile.cage.image, reference) {
                 continue;
             }
             if pool.image.progress.is_some() {
@@ -163,9 +162,10 @@ impl State {
     }
 }
 
-/// A reference without what Docker adds where it is missing.
-fn plain_reference(reference: &str) -> &str {
-    let reference = reference.strip_prefix("docker.io/").unwrap_or(reference);
-    let reference = reference.strip_prefix("library/").unwrap_or(reference);
-    reference.strip_suffix(":latest").unwrap_or(reference)
+/// Whether an image that a profile names may be the one that an engine names. Engines leave out the registry that they
+/// take by default, and `latest`. Where it is another one after all, it is looked at once more than needed.
+fn may_be(image: &str, named: &str) -> bool {
+    let untagged = |reference: &str| reference.strip_suffix(":latest").unwrap_or(reference).to_owned();
+    let (image, named) = (untagged(image), untagged(named));
+    image == named || image.ends_with(&format!("/{named}"))
 }
