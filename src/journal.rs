@@ -30,6 +30,7 @@
 mod batch;
 mod entry;
 mod export;
+mod history;
 mod problems;
 mod reader;
 mod recovery;
@@ -58,6 +59,7 @@ use tokio::sync::{OwnedSemaphorePermit, Semaphore, oneshot, watch};
 use batch::{Job, QueuedChunk, QueuedRecord};
 use entry::Encoded;
 pub use export::Exported;
+pub use history::Filter;
 pub use reader::Reader;
 pub use verify::{Fault, Verified};
 

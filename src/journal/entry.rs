@@ -4,13 +4,13 @@ use brig_core::id::ProposalId;
 use brig_core::journal::Entry;
 use brig_core::problem::{Code, Problem};
 use brig_core::profile::Hash;
-use brig_core::proposal::OutputStream;
+use brig_core::proposal::{Decider, EndKind, OutputStream, VerdictKind};
 use brig_core::time::Wall;
 use bytes::Bytes;
 use rusqlite::{Row, ToSql, types::FromSqlError};
 
 use super::problems::Trouble;
-use super::{Chunk, Recorded};
+use super::{Chunk, Recorded, history};
 
 /// An entry ready to be written. Made by who records, so that the writer thread has less to do.
 #[derive(Debug)]
@@ -26,8 +26,11 @@ pub(super) struct Encoded {
 #[derive(Debug)]
 pub(super) enum IndexEffect {
     Nothing,
-    Opens { agent: String, key: Option<String>, draft_hash: Hash },
-    Closes,
+    Opens { agent: String, key: Option<String>, draft_hash: Hash, profile: String, command: String, reason: String },
+    Returns { command: String },
+    Decides { verdict: VerdictKind, operator: Option<String> },
+    Launches,
+    Ends { kind: EndKind, killer: Option<String> },
 }
 
 impl Encoded {
@@ -48,11 +51,27 @@ impl Encoded {
 impl IndexEffect {
     pub(super) fn of(entry: &Entry) -> Self {
         match entry {
-            Entry::Proposed { agent, key, draft_hash, .. } => {
-                Self::Opens { agent: agent.name.clone(), key: key.clone(), draft_hash: *draft_hash }
+            Entry::Proposed { agent, key, draft_hash, envelope, reason, .. } => Self::Opens {
+                agent: agent.name.clone(),
+                key: key.clone(),
+                draft_hash: *draft_hash,
+                profile: envelope.profile.clone(),
+                command: history::command(envelope),
+                reason: history::reason(reason),
+            },
+            Entry::Returned { envelope, .. } => Self::Returns { command: history::command(envelope) },
+            Entry::Decided { verdict, .. } => {
+                let operator = match &verdict.by {
+                    Decider::Operator { name, .. } => Some(name.clone()),
+                    Decider::Rule { .. } | Decider::Agent | Decider::Clock => None,
+                };
+                Self::Decides { verdict: verdict.kind, operator }
             }
-            entry if entry.closes() => Self::Closes,
-            _ => Self::Nothing,
+            Entry::Launched { .. } => Self::Launches,
+            Entry::Ended { end, .. } => Self::Ends { kind: end.kind, killer: end.by.clone() },
+            Entry::Started { .. } | Entry::Gap { .. } | Entry::KillRequested { .. } | Entry::Stopped {} => {
+                Self::Nothing
+            }
         }
     }
 }

@@ -14,7 +14,7 @@ use super::entry::{self, COLUMNS};
 use super::export::{self, Exported};
 use super::problems::{self, Trouble};
 use super::verify::{self, Verified};
-use super::{Chunk, Recorded, schema};
+use super::{Chunk, Filter, Recorded, history, schema};
 use crate::sync::lock;
 
 /// Readings at once, each with a connection; more wait for their turn.
@@ -95,20 +95,30 @@ impl Reader {
         .await
     }
 
-    /// The entries of at most `limit` proposals, open and closed, the one that came last first. `before` is the number
-    /// of a proposal's first entry: only proposals that came before it are given.
+    /// As [`Reader::ids_with_prefix`], of one agent's proposals alone.
     ///
     /// # Errors
-    /// `journal_failed` when the journal cannot be read or an entry of it cannot be understood.
-    pub async fn recent(&self, limit: usize, before: Option<u64>) -> Result<Vec<Vec<Recorded>>, Problem> {
-        let before = i64::try_from(before.unwrap_or(u64::MAX)).unwrap_or(i64::MAX);
+    /// As [`Reader::ids_with_prefix`].
+    pub async fn ids_of_agent(&self, agent: &str, prefix: &str, limit: usize) -> Result<Vec<ProposalId>, Problem> {
+        let (agent, prefix) = (agent.to_owned(), prefix.to_owned());
         self.read(move |connection| {
-            let mut statement =
-                connection.prepare_cached("SELECT id FROM proposals WHERE first < ?1 ORDER BY first DESC LIMIT ?2")?;
-            let ids = statement.query_map((before, rows(limit)), |row| row.get::<_, String>(0))?;
-            ids.map(|id| entries_of(connection, &id?)).collect()
+            let mut statement = connection.prepare_cached(
+                "SELECT id FROM proposals WHERE id >= ?1 AND id < ?2 AND agent = ?4 ORDER BY id LIMIT ?3",
+            )?;
+            let behind = format!("{prefix}{}", char::MAX);
+            let ids = statement.query_map((&prefix, behind, rows(limit), agent), |row| row.get(0).map(ProposalId))?;
+            Ok(ids.collect::<Result<_, _>>()?)
         })
         .await
+    }
+
+    /// The names of at most `limit` proposals that `filter` lets through, the newest first.
+    ///
+    /// # Errors
+    /// `not_found` when there is no proposal of the name that the page begins behind, `journal_failed` when the journal
+    /// cannot be read.
+    pub async fn history(&self, filter: Filter, limit: usize) -> Result<Vec<ProposalId>, Problem> {
+        self.with_connection(move |connection, path| history::find(connection, path, &filter, limit)).await
     }
 
     /// Walks the whole chain up to the entry that is the last one now, the output of every run that has ended, and the

@@ -1,6 +1,7 @@
 //! Real files, real threads, no sleeps.
 
 mod durability;
+mod history;
 mod opening;
 mod reading;
 mod verifying;

@@ -5,7 +5,7 @@ use std::ops::ControlFlow;
 use brig_core::id::ProposalId;
 use brig_core::journal::{Entry, GENESIS, link};
 use brig_core::profile::Hash;
-use brig_core::proposal::{OutputStream, OutputSummary};
+use brig_core::proposal::{OutputStream, OutputSummary, VerdictKind};
 use brig_core::time::Wall;
 use rusqlite::{Connection, OptionalExtension as _, Row};
 use sha2::{Digest as _, Sha256};
@@ -147,20 +147,45 @@ impl Walk<'_> {
     /// What the index says wrongly of an entry.
     fn index(&mut self, number: u64, at: Wall, entry: &Entry) -> Result<Option<String>, Trouble> {
         let Some(id) = entry.proposal() else { return Ok(None) };
+        let number = entry::signed(number);
         let fits = match IndexEffect::of(entry) {
-            IndexEffect::Nothing => return Ok(None),
-            IndexEffect::Opens { agent, key, draft_hash } => {
+            IndexEffect::Nothing | IndexEffect::Launches => return Ok(None),
+            IndexEffect::Opens { agent, key, draft_hash, profile, command, reason } => {
                 self.opened += 1;
                 self.exists(
-                    "SELECT 1 FROM proposals
-                     WHERE id = ?1 AND first = ?2 AND at = ?3 AND agent = ?4 AND key IS ?5 AND draft_hash = ?6",
-                    (&id.0, entry::signed(number), at.0, agent, key, &draft_hash.0[..]),
+                    "SELECT 1 FROM proposals p
+                     WHERE id = ?1 AND first = ?2 AND at = ?3 AND agent = ?4 AND key IS ?5 AND draft_hash = ?6
+                         AND profile = ?7 AND reason = ?8 AND (command = ?9 OR EXISTS (
+                             SELECT 1 FROM entries WHERE proposal = ?1 AND kind = 'returned' AND number > ?2))",
+                    (&id.0, number, at.0, agent, key, &draft_hash.0[..], profile, reason, command),
                 )?
             }
-            IndexEffect::Closes => {
+            IndexEffect::Returns { command } => self.exists(
+                "SELECT 1 FROM proposals p WHERE id = ?1 AND (command = ?3 OR EXISTS (
+                     SELECT 1 FROM entries WHERE proposal = ?1 AND kind = 'returned' AND number > ?2))",
+                (&id.0, number, command),
+            )?,
+            IndexEffect::Decides { verdict: VerdictKind::Approved, operator } => self.exists(
+                "SELECT 1 FROM proposals p WHERE id = ?1 AND (verdict = 'approved' AND operator IS ?3 OR EXISTS (
+                     SELECT 1 FROM entries WHERE proposal = ?1 AND kind = 'returned' AND number > ?2))",
+                (&id.0, number, operator),
+            )?,
+            IndexEffect::Decides { verdict, operator } => {
                 self.closed += 1;
-                let sql = "SELECT 1 FROM proposals WHERE id = ?1 AND closed = ?2";
-                self.exists(sql, (&id.0, entry::signed(number)))?
+                self.exists(
+                    "SELECT 1 FROM proposals
+                     WHERE id = ?1 AND closed = ?2 AND status = ?3 AND verdict = ?3 AND operator IS ?4
+                         AND ended IS NULL AND killer IS NULL",
+                    (&id.0, number, verdict.text(), operator),
+                )?
+            }
+            IndexEffect::Ends { kind, killer } => {
+                self.closed += 1;
+                self.exists(
+                    "SELECT 1 FROM proposals
+                     WHERE id = ?1 AND closed = ?2 AND status = 'finished' AND ended = ?3 AND killer IS ?4",
+                    (&id.0, number, kind.text(), killer),
+                )?
             }
         };
         Ok((!fits).then(|| "the index of proposals says something else".to_owned()))
@@ -206,6 +231,9 @@ impl Walk<'_> {
             let how = "the index of proposals has rows that no entry accounts for".to_owned();
             return Ok(Some(Fault { number: None, proposal: None, how }));
         }
+        if let Some(fault) = self.misplaced_open_one()? {
+            return Ok(Some(fault));
+        }
         let mut orphan = self.connection.prepare(
             "SELECT proposal FROM (SELECT DISTINCT proposal FROM output) o
              WHERE NOT EXISTS (SELECT 1 FROM proposals p WHERE p.id = o.proposal) LIMIT 1",
@@ -216,6 +244,26 @@ impl Walk<'_> {
             how: format!("there is output of {id}, which was never proposed"),
             proposal: Some(ProposalId(id)),
         }))
+    }
+}
+
+impl Walk<'_> {
+    /// A proposal that is open and stands in the index as something else than what its last entry made it. Those that are
+    /// closed were compared at that entry.
+    fn misplaced_open_one(&self) -> Result<Option<Fault>, Trouble> {
+        let mut statement = self.connection.prepare(
+            "SELECT id FROM proposals p
+             WHERE closed IS NULL AND (ended IS NOT NULL OR killer IS NOT NULL
+                 OR status = 'waiting' AND verdict IS NOT NULL
+                 OR status IS NOT (
+                     SELECT CASE kind WHEN 'launched' THEN 'running' WHEN 'decided' THEN 'approved' ELSE 'waiting' END
+                     FROM entries e WHERE e.proposal = p.id AND kind <> 'kill-requested'
+                     ORDER BY number DESC LIMIT 1))
+             LIMIT 1",
+        )?;
+        let id: Option<String> = statement.query_row([], |row| row.get(0)).optional()?;
+        let how = "the index of proposals says something else of one that is open".to_owned();
+        Ok(id.map(|id| Fault { number: None, proposal: Some(ProposalId(id)), how }))
     }
 }
 

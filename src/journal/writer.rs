@@ -287,26 +287,50 @@ fn insert_entry(transaction: &Transaction<'_>, head: Head, entry: &Encoded) -> r
     Ok(Head { number, hash })
 }
 
+/// What refuses an entry that would end a proposal a second time.
+const NOT_OPEN: &str = "has no open proposal of this name";
+
 fn update_index(
     transaction: &Transaction<'_>,
     number: u64,
     id: &ProposalId,
     entry: &Encoded,
 ) -> rusqlite::Result<Result<(), Problem>> {
+    let number = signed(number);
     let (changed, rule) = match &entry.effect {
         IndexEffect::Nothing => return Ok(Ok(())),
-        IndexEffect::Opens { agent, key, draft_hash } => {
+        IndexEffect::Opens { agent, key, draft_hash, profile, command, reason } => {
             let mut insert = transaction.prepare_cached(
-                "INSERT INTO proposals (id, first, at, agent, key, draft_hash) VALUES (?1, ?2, ?3, ?4, ?5, ?6)
-                 ON CONFLICT (id) DO NOTHING",
+                "INSERT INTO proposals (first, id, at, agent, key, draft_hash, profile, status, command, reason)
+                 VALUES (?1, ?2, ?3, ?4, ?5, ?6, ?7, 'waiting', ?8, ?9) ON CONFLICT (id) DO NOTHING",
             )?;
-            let row = (&id.0, signed(number), entry.at.0, agent, key, &draft_hash.0[..]);
+            let row = (number, &id.0, entry.at.0, agent, key, &draft_hash.0[..], profile, command, reason);
             (insert.execute(row)?, "has a proposal of this name already")
         }
-        IndexEffect::Closes => {
-            let mut update =
-                transaction.prepare_cached("UPDATE proposals SET closed = ?2 WHERE id = ?1 AND closed IS NULL")?;
-            (update.execute((&id.0, signed(number)))?, "has no open proposal of this name")
+        IndexEffect::Returns { command } => {
+            let mut update = transaction.prepare_cached(
+                "UPDATE proposals SET status = 'waiting', verdict = NULL, operator = NULL, command = ?2 WHERE id = ?1",
+            )?;
+            update.execute((&id.0, command))?;
+            return Ok(Ok(()));
+        }
+        IndexEffect::Launches => {
+            transaction.prepare_cached("UPDATE proposals SET status = 'running' WHERE id = ?1")?.execute([&id.0])?;
+            return Ok(Ok(()));
+        }
+        IndexEffect::Decides { verdict, operator } => {
+            let mut update = transaction.prepare_cached(
+                "UPDATE proposals SET status = ?2, verdict = ?2, operator = ?3, closed = iif(?2 = 'approved', NULL, ?4)
+                 WHERE id = ?1 AND closed IS NULL",
+            )?;
+            (update.execute((&id.0, verdict.text(), operator, number))?, NOT_OPEN)
+        }
+        IndexEffect::Ends { kind, killer } => {
+            let mut update = transaction.prepare_cached(
+                "UPDATE proposals SET status = 'finished', ended = ?2, killer = ?3, closed = ?4
+                 WHERE id = ?1 AND closed IS NULL",
+            )?;
+            (update.execute((&id.0, kind.text(), killer, number))?, NOT_OPEN)
         }
     };
     Ok(if changed == 1 { Ok(()) } else { Err(problems::refused(entry.kind, id, rule)) })

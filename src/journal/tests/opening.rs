@@ -100,15 +100,17 @@ fn problem_of(home: &Home) -> brig_core::problem::Problem {
 }
 
 #[tokio::test]
-async fn a_newer_journal_is_left_alone() {
-    let home = Home::new();
-    home.journal().close().await;
-    home.tamper("PRAGMA user_version = 2");
-    let before = std::fs::read(&home.path).unwrap();
-    let problem = problem_of(&home);
-    assert_eq!(problem.code, Code::JournalFailed);
-    assert!(problem.message.contains("version 2"), "{problem}");
-    assert_eq!(std::fs::read(&home.path).unwrap(), before);
+async fn a_journal_of_another_version_is_left_alone() {
+    for version in ["1", "99"] {
+        let home = Home::new();
+        home.journal().close().await;
+        home.tamper(&format!("PRAGMA user_version = {version}"));
+        let before = std::fs::read(&home.path).unwrap();
+        let problem = problem_of(&home);
+        assert_eq!(problem.code, Code::JournalFailed);
+        assert!(problem.message.contains(&format!("has version {version}, ")), "{problem}");
+        assert_eq!(std::fs::read(&home.path).unwrap(), before);
+    }
 }
 
 #[tokio::test]

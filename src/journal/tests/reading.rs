@@ -73,23 +73,6 @@ async fn identifiers_are_found_by_how_they_begin() {
 }
 
 #[tokio::test]
-async fn the_newest_proposals_come_first_page_by_page() {
-    let home = Home::new();
-    let journal = home.journal();
-    for name in ["a", "b", "c", "d", "e"] {
-        journal.record(at(proposed(name))).await.unwrap();
-    }
-    journal.record(at(decided("b", VerdictKind::Rejected))).await.unwrap();
-    let reader = journal.reader();
-    let first = reader.recent(2, None).await.unwrap();
-    assert_eq!(names(&first), ["e", "d"]);
-    let second = reader.recent(2, Some(first[1][0].number)).await.unwrap();
-    assert_eq!(names(&second), ["c", "b"]);
-    assert_eq!(second[1].len(), 2);
-    assert_eq!(names(&reader.recent(2, Some(second[1][0].number)).await.unwrap()), ["a"]);
-}
-
-#[tokio::test]
 async fn an_export_can_be_verified_by_others() {
     let home = Home::new();
     let journal = home.journal();

@@ -83,8 +83,23 @@ async fn each_kind_of_tampering_is_found_at_the_first_wrong_entry() {
         ("output of nobody", "INSERT INTO output VALUES ('u', 0, 0, 1, x'78')", None),
         ("opened again", "UPDATE proposals SET closed = NULL WHERE id = 'r'", Some(5)),
         ("index row removed", "DELETE FROM proposals WHERE id = 's'", Some(7)),
-        ("index row added", "INSERT INTO proposals VALUES ('u', 1, NULL, 0, 'a', NULL, x'')", None),
+        (
+            "index row added",
+            "INSERT INTO proposals (first, id, at, agent, draft_hash, profile, status, command, reason)
+             VALUES (1, 'u', 0, 'a', x'', 'shell', 'waiting', 'ls', '')",
+            None,
+        ),
         ("draft of a key changed", "UPDATE proposals SET draft_hash = zeroblob(32) WHERE id = 't'", Some(11)),
+        ("agent changed", "UPDATE proposals SET agent = 'other' WHERE id = 'r'", Some(2)),
+        ("profile changed", "UPDATE proposals SET profile = 'other' WHERE id = 'r'", Some(2)),
+        ("command changed", "UPDATE proposals SET command = 'rm' WHERE id = 'r'", Some(2)),
+        ("reason changed", "UPDATE proposals SET reason = 'other' WHERE id = 'r'", Some(2)),
+        ("operator changed", "UPDATE proposals SET operator = 'bob' WHERE id = 'r'", Some(3)),
+        ("verdict changed", "UPDATE proposals SET verdict = 'rejected' WHERE id = 'r'", Some(3)),
+        ("end changed", "UPDATE proposals SET ended = 'lost' WHERE id = 'r'", Some(5)),
+        ("killer added", "UPDATE proposals SET killer = 'bob' WHERE id = 'r'", Some(5)),
+        ("status of a closed one changed", "UPDATE proposals SET status = 'expired' WHERE id = 't'", Some(12)),
+        ("end of what never ran", "UPDATE proposals SET ended = 'exited' WHERE id = 't'", Some(12)),
         ("key changed", "UPDATE proposals SET key = 'other' WHERE id = 't'", Some(11)),
     ] {
         let home = Home::new();
@@ -110,7 +125,9 @@ async fn an_entry_with_a_hash_made_to_fit_breaks_the_next_one() {
     drop(other);
     // The forged verdict is found by what the index says before the broken link behind it is reached.
     assert_eq!(fault(&home).await.number, Some(3));
-    home.tamper("UPDATE proposals SET closed = 3 WHERE id = 'r'");
+    home.tamper(
+        "UPDATE proposals SET closed = 3, status = 'rejected', verdict = 'rejected', ended = NULL WHERE id = 'r'",
+    );
     assert_eq!(fault(&home).await.how, "there is output of it, but it never ran");
     home.tamper("DELETE FROM output WHERE proposal = 'r'");
     assert_eq!(fault(&home).await.number, Some(4), "with all that put right, the chain does not fit");
