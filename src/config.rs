@@ -5,7 +5,6 @@
 //! that is missing is one [`brig_core::problem::Problem`] with the file, the line and the column, what is wrong there,
 //! and what to write instead.
 
-pub mod nearest;
 pub mod places;
 pub mod profiles;
 pub mod read;

@@ -8,7 +8,7 @@ use brig_core::envelope::{Envelope, File, Step};
 use brig_core::id::{ProposalId, SandboxId};
 use brig_core::problem::Problem;
 use brig_core::profile::{Cage, Hash, ImageSource};
-use brig_core::proposal::{Agent, OutputStream, Ruling, RunEnd, Status, Verdict};
+use brig_core::proposal::{Agent, OutputStream, Ruling, RunEnd, Status, Verdict, VerdictKind};
 use brig_core::time::Wall;
 use brig_core::{blob::Blob, proposal::EndKind};
 use serde::{Deserialize, Serialize};
@@ -119,6 +119,57 @@ impl ProposalDetail {
             image_id: envelope.image_id.clone(),
         }
     }
+}
+
+/// The most proposals that a page of the history has.
+pub const HISTORY_LIMIT: usize = 1_000;
+
+/// The query of `GET /v1/history`: which proposals somebody looks for. What is not set lets all of them through.
+#[derive(Clone, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(deny_unknown_fields)]
+pub struct HistoryRequest {
+    /// Words, each of which is in the command or in the reason, in upper or lower case.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub text: Option<String>,
+    /// Proposed by this agent.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub agent: Option<String>,
+    /// For this profile.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub profile: Option<String>,
+    /// Where it stands.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub status: Option<Status>,
+    /// What was decided.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub verdict: Option<VerdictKind>,
+    /// How its run ended.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub end: Option<EndKind>,
+    /// Decided, or killed, by this operator.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub operator: Option<String>,
+    /// Came at this moment or later.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub since: Option<Wall>,
+    /// Came before this moment.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub until: Option<Wall>,
+    /// Came before this proposal, whose name may be shortened: the last one of the page before.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub before: Option<String>,
+    /// At most so many of them: 50 when it is not set, and never more than [`HISTORY_LIMIT`].
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub limit: Option<usize>,
+}
+
+/// A page of the history, the newest proposal first.
+#[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
+pub struct History {
+    /// The proposals.
+    pub proposals: Vec<ProposalRow>,
+    /// Whether there are more behind the last of them.
+    pub more: bool,
 }
 
 /// A sandbox.

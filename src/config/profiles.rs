@@ -12,9 +12,9 @@ use brig_core::problem::{Code, Problem};
 use brig_core::profile::{Approval, ApprovalMode, PoolPolicy, Profile};
 
 use super::Places;
-use super::nearest;
 use super::read::{Section, Source};
 use super::settings::{NAME_FORM, Settings, is_name};
+use brig_core::nearest;
 
 /// The profiles that come with brig.
 pub const SHIPPED: [(&str, &str); 1] = [("shell", include_str!("../../profiles/shell.toml"))];

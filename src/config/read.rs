@@ -10,8 +10,8 @@ use brig_core::visible;
 use toml::Spanned;
 use toml::de::{DeTable, DeValue};
 
-use super::nearest;
 use super::units;
+use brig_core::nearest;
 
 /// A file's name and text.
 #[derive(Clone, Copy, Debug)]

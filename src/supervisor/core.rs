@@ -19,7 +19,7 @@ use super::keeper::{self, Order, Tools};
 use super::message::{ConsoleMove, Message, Query, Request};
 use super::recorder::Recorder;
 use super::view;
-use crate::api::wire::{ProposalRow, Since, Snapshot, SupervisorRow, Update, UsageRow};
+use crate::api::wire::{ProposalRow, Since, SandboxRow, Snapshot, SupervisorRow, Update, UsageRow};
 use crate::engine::{EngineEvent, EngineInfo, Owner, Sighting};
 
 /// Updates that a console may be behind before it is sent everything anew.
@@ -339,10 +339,10 @@ impl Core {
             }
             Query::Follow(id, reply) => drop(reply.send(self.follow_proposal(id))),
             Query::Named(prefix, reply) => {
-                let proposals = self.state.proposals().map(|it| &it.id).filter(|id| id.0.starts_with(&prefix));
-                let sandboxes = self.state.sandboxes().map(|(id, _)| id).filter(|id| id.0.starts_with(&prefix));
-                drop(reply.send((proposals.cloned().collect(), sandboxes.cloned().collect())));
+                let named = self.state.proposals().filter(|proposal| proposal.id.0.starts_with(&prefix));
+                drop(reply.send(named.map(|proposal| (proposal.id.clone(), proposal.agent.name.clone())).collect()));
             }
+            Query::Sandboxes(reply) => drop(reply.send(self.sandbox_rows())),
             Query::Pool(profile, reply) => {
                 let name = profile.unwrap_or_else(|| self.state.config().default_profile.clone());
                 let now = self.clock.now();
@@ -367,13 +367,15 @@ impl Core {
         Snapshot {
             supervisor: self.row(),
             proposals: self.state.proposals().map(view::proposal_row).collect(),
-            sandboxes: self
-                .state
-                .sandboxes()
-                .map(|(id, sandbox)| view::sandbox_row(&self.state, id, sandbox, self.usage.get(id).copied()))
-                .collect(),
+            sandboxes: self.sandbox_rows(),
             pools: self.state.pools().map(|pool| view::pool_row(&self.state, pool, now)).collect(),
         }
+    }
+
+    fn sandbox_rows(&self) -> Vec<SandboxRow> {
+        let row =
+            |(id, sandbox): (&SandboxId, &_)| view::sandbox_row(&self.state, id, sandbox, self.usage.get(id).copied());
+        self.state.sandboxes().map(row).collect()
     }
 
     fn row(&self) -> SupervisorRow {

@@ -7,7 +7,7 @@ use brig_core::proposal::{Agent, Draft, Operator};
 use bytes::Bytes;
 use tokio::sync::{broadcast, mpsc, oneshot, watch};
 
-use crate::api::wire::{PoolRow, ProfileRow, ProposalDetail, ProposalRow, Snapshot, UsageRow};
+use crate::api::wire::{PoolRow, ProfileRow, ProposalDetail, ProposalRow, SandboxRow, Snapshot, UsageRow};
 use crate::engine::{EngineEvent, EngineInfo, Sighting};
 
 /// Messages that may wait for the state's task.
@@ -71,8 +71,10 @@ pub enum Query {
     Proposal(ProposalId, oneshot::Sender<Option<ProposalDetail>>),
     /// A proposal's row, now and whenever it changes, if it is remembered.
     Follow(ProposalId, oneshot::Sender<Option<watch::Receiver<ProposalRow>>>),
-    /// The remembered proposals and the sandboxes whose names begin so.
-    Named(String, oneshot::Sender<(Vec<ProposalId>, Vec<SandboxId>)>),
+    /// The remembered proposals whose names begin so, each with its agent.
+    Named(String, oneshot::Sender<Vec<(ProposalId, String)>>),
+    /// The sandboxes.
+    Sandboxes(oneshot::Sender<Vec<SandboxRow>>),
     /// The pool of a profile.
     Pool(Option<String>, oneshot::Sender<Option<PoolRow>>),
     /// The profiles.

@@ -15,6 +15,7 @@ mod fixtures;
 pub mod id;
 pub mod journal;
 pub mod machine;
+pub mod nearest;
 pub mod policy;
 pub mod pool;
 pub mod problem;

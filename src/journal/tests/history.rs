@@ -208,3 +208,77 @@ async fn every_filter_is_answered_in_the_order_of_an_index() {
         assert!(plan.len() == 1 && plan[0].contains(index), "{condition}: {plan:?}");
     }
 }
+
+#[tokio::test]
+#[ignore = "measure"]
+async fn measure_make() {
+    let path = std::path::PathBuf::from("/tmp/hist/state/journal.db");
+    let journal = Journal::open_at(&path, NOW).unwrap().0;
+    let words = ["ls", "make", "cargo", "test", "python3", "curl", "grep", "sed", "status", "deploy", "build"];
+    for chunk in 0..1000_u32 {
+        let mut all = Vec::new();
+        for n in 0..100_u32 {
+            let number = chunk * 100 + n;
+            let mut left = u64::from(number) * 2_654_435_761 % (1 << 40);
+            let name: String = (0..8)
+                .map(|_| {
+                    let c = b"0123456789abcdefghjkmnpqrstvwxyz"[(left & 31) as usize];
+                    left >>= 5;
+                    char::from(c)
+                })
+                .collect();
+            let w = |k: u32| words[((number.wrapping_mul(2654435761) >> k) % 11) as usize];
+            let script = format!("{} {} --flag-{number} | {} > out-{}", w(3), w(7), w(11), w(13));
+            let at = later(i64::from(number));
+            all.push((
+                at,
+                asks(
+                    &name,
+                    ["bot", "claude", "ci", "dev"][(number % 4) as usize],
+                    ["shell", "python", "node"][(number % 3) as usize],
+                    &["sh", "-c", &script],
+                    "because the plan says that this step comes next, see the ticket",
+                ),
+            ));
+            if number % 17 == 0 {
+                all.push((at, decided(&name, VerdictKind::Rejected)));
+                continue;
+            }
+            all.push((at, decided(&name, VerdictKind::Approved)));
+            all.push((at, launched(&name)));
+            all.push((at, if number % 1000 == 1 { killed(&name, "carl") } else { ended(&name, summary("", "")) }));
+        }
+        journal.record(all).await.unwrap();
+    }
+    let reader = journal.reader();
+    let some = |text: &str| Some(text.to_owned());
+    for (what, filter) in [
+        ("newest", Filter::default()),
+        ("agent", Filter { agent: some("bot"), ..Filter::default() }),
+        ("agent none", Filter { agent: some("nobody"), ..Filter::default() }),
+        ("status waiting (none)", Filter { status: Some(Status::Waiting), ..Filter::default() }),
+        ("killed", Filter { end: Some(EndKind::Killed), ..Filter::default() }),
+        ("lost (none)", Filter { end: Some(EndKind::Lost), ..Filter::default() }),
+        ("text common", Filter { words: vec!["deploy".into()], ..Filter::default() }),
+        ("text rare", Filter { words: vec!["--flag-777 ".into()], ..Filter::default() }),
+        ("text none", Filter { words: vec!["nothing-like-it".into()], ..Filter::default() }),
+        ("operator none", Filter { operator: some("zoe"), ..Filter::default() }),
+        ("old page", Filter { until: Some(later(50)), ..Filter::default() }),
+        ("agent+text none", Filter { agent: some("bot"), words: vec!["nothing-like-it".into()], ..Filter::default() }),
+    ] {
+        let mut times = Vec::new();
+        let mut count = 0;
+        for _ in 0..7 {
+            let begin = std::time::Instant::now();
+            count = reader.history(filter.clone(), 50).await.unwrap().len();
+            times.push(begin.elapsed().as_secs_f64() * 1e3);
+        }
+        times.sort_by(f64::total_cmp);
+        eprintln!("MEASURED {what}: {count} found, {:.2} ms p50, {:.2} max", times[3], times[6]);
+    }
+    let begin = std::time::Instant::now();
+    let found = reader.verify().await.unwrap();
+    eprintln!("MEASURED verify {} entries: {:?} in {:?}", found.entries, found.fault, begin.elapsed());
+    journal.close().await;
+    eprintln!("MEASURED size {}", std::fs::metadata(&path).unwrap().len());
+}

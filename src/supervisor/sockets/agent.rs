@@ -17,7 +17,8 @@ use tokio::time::{Instant, interval, timeout, timeout_at};
 
 use super::access::Peer;
 use super::body::{Payload, Taken};
-use super::follow::{self, Left, Lines, not_found, say};
+use super::follow::{self, Left, Lines, say};
+use super::names::{not_found, own_proposal};
 use super::reply::{self, Named, Options, Refusal};
 use super::server::Services;
 use crate::api::wire::{Done, FollowLine, ProposalDetail};
@@ -184,7 +185,7 @@ async fn show(
     headers: HeaderMap,
 ) -> Result<Response, Refusal> {
     let agent = services.access.agent(peer, &headers)?;
-    let id = own_named(&services, &agent, id).await?;
+    let id = own_proposal(&services, &agent, &id).await?;
     let until = Instant::now() + Duration::from_millis(options.wait_ms.min(LONGEST_WAIT_MS));
     if let Some(mut row) = services.mailbox.query(|reply| Look::Follow(id.clone(), reply)).await? {
         // An elapsed wait answers with what there is, and so does a supervisor that ends.
@@ -212,7 +213,7 @@ async fn output(
     headers: HeaderMap,
 ) -> Result<Response, Refusal> {
     let agent = services.access.agent(peer, &headers)?;
-    let id = own_named(&services, &agent, id).await?;
+    let id = own_proposal(&services, &agent, &id).await?;
     Ok(stream_output(services, id, options.from, options.follow))
 }
 
@@ -233,7 +234,7 @@ async fn withdraw(
     headers: HeaderMap,
 ) -> Result<Response, Refusal> {
     let agent = services.access.agent(peer, &headers)?;
-    let id = own_named(&services, &agent, id).await?;
+    let id = own_proposal(&services, &agent, &id).await?;
     services.mailbox.request(Request::Withdraw { id, agent }).await?;
     Ok(reply::json(&Done {}))
 }
@@ -252,31 +253,6 @@ fn accepted(answer: Answer) -> Result<ProposalId, Problem> {
         Answer::Accepted(id) => Ok(id),
         Answer::Done => Err(Problem::new(Code::Internal, "a proposal was answered with nothing")),
     }
-}
-
-/// The agent's own proposal of this name, which may be shortened to what is unique among its own that are remembered.
-async fn own_named(services: &Services, agent: &Agent, name: String) -> Result<ProposalId, Problem> {
-    if name.len() < ProposalId::LENGTH {
-        let (fit, _) = services.mailbox.query(|reply| Look::Named(name.to_ascii_lowercase(), reply)).await?;
-        let mut own_ones = Vec::new();
-        for id in fit {
-            if own(services, agent, &id).await.is_ok() {
-                own_ones.push(id);
-            }
-        }
-        return match own_ones.len() {
-            1 => Ok(own_ones.swap_remove(0)),
-            0 => Err(not_found(&ProposalId(name))),
-            many => {
-                let shown = brig_core::visible::line(name.as_bytes());
-                Err(Problem::new(Code::Ambiguous, format!("`{shown}` fits {many} of your proposals"))
-                    .help("give more of its letters"))
-            }
-        };
-    }
-    let id = ProposalId(name);
-    own(services, agent, &id).await?;
-    Ok(id)
 }
 
 /// One of the agent's own proposals. Those of others are as good as not there.

@@ -19,6 +19,7 @@ use tokio::sync::broadcast::error::RecvError;
 use tokio::sync::{mpsc, watch};
 use tokio::time::{Instant, sleep_until};
 
+use super::names::not_found;
 use super::server::Services;
 use crate::api::ndjson;
 use crate::api::wire::{FollowLine, ProposalRow, Update};
@@ -177,13 +178,6 @@ pub async fn read(services: &Services, id: &ProposalId) -> Result<Option<Proposa
     let recorded = services.journal.entries_of(id).await?;
     let entries: Vec<_> = recorded.into_iter().map(|Recorded { at, entry, .. }| (at, entry)).collect();
     Ok(Proposal::from_entries(&entries))
-}
-
-/// Nothing is known under this name.
-pub fn not_found(id: &ProposalId) -> Problem {
-    let shown = brig_core::visible::line(id.0.as_bytes());
-    Problem::new(brig_core::problem::Code::NotFound, format!("there is no proposal `{shown}`"))
-        .help("`brig queue` lists those that wait")
 }
 
 /// Writes chunks in pieces of bounded size: what a client that does not read is behind by is memory.

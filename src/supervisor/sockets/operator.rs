@@ -4,7 +4,7 @@ use axum::Router;
 use axum::extract::{ConnectInfo, FromRequestParts, State};
 use axum::response::Response;
 use axum::routing::{get, post};
-use brig_core::id::{ProposalId, SandboxId};
+use brig_core::id::SandboxId;
 use brig_core::machine::{Choice as Decision, Event, Target};
 use brig_core::problem::{Code, Problem};
 use brig_core::proposal::{Operator, Status};
@@ -14,21 +14,22 @@ use serde::Deserialize;
 use super::access::Peer;
 use super::agent::{OutputOptions, detail, stream_output};
 use super::body::Payload;
-use super::follow::{self, not_found};
+use super::follow;
+use super::history::history;
+use super::names::any_proposal;
 use super::reply::{self, Named, Options, Refusal};
 use super::server::Services;
 use crate::api::wire::{Choice, Done, ProposalRow, Snapshot, VerdictRequest};
 use crate::supervisor::message::{Message, Query as Look, Request};
 use crate::supervisor::watcher;
 
-/// How many proposals a shortened name may fit before the answer stops counting.
-const CANDIDATES: usize = 5;
-
 /// The operator socket's requests.
 pub fn routes() -> Router<Services> {
     Router::new()
         .route("/v1/snapshot", get(snapshot))
         .route("/v1/events", get(events))
+        .route("/v1/history", get(history))
+        .route("/v1/sandboxes", get(sandboxes))
         .route("/v1/proposals", get(proposals))
         .route("/v1/proposals/{id}", get(show))
         .route("/v1/proposals/{id}/output", get(output))
@@ -39,7 +40,7 @@ pub fn routes() -> Router<Services> {
 }
 
 /// The operator who asks: a request that takes this is refused to everybody else, before its body is read.
-struct Asker(Operator);
+pub struct Asker(Operator);
 
 impl FromRequestParts<Services> for Asker {
     type Rejection = Refusal;
@@ -60,6 +61,11 @@ async fn snapshot(State(services): State<Services>, _: Asker) -> Result<Response
 async fn look(services: &Services) -> Result<Snapshot, Problem> {
     watcher::read_usage(&services.meters, &services.mailbox).await;
     services.mailbox.query(Look::Snapshot).await
+}
+
+async fn sandboxes(State(services): State<Services>, _: Asker) -> Result<Response, Refusal> {
+    watcher::read_usage(&services.meters, &services.mailbox).await;
+    Ok(reply::json(&services.mailbox.query(Look::Sandboxes).await?))
 }
 
 async fn events(State(services): State<Services>, _: Asker) -> Response {
@@ -85,7 +91,7 @@ async fn proposals(
 }
 
 async fn show(State(services): State<Services>, _: Asker, Named(id): Named) -> Result<Response, Refusal> {
-    let id = proposal_named(&services, &id).await?;
+    let id = any_proposal(&services, &id).await?;
     Ok(reply::json(&detail(&services, &id).await?))
 }
 
@@ -95,7 +101,7 @@ async fn output(
     Named(id): Named,
     Options(options): Options<OutputOptions>,
 ) -> Result<Response, Refusal> {
-    let id = proposal_named(&services, &id).await?;
+    let id = any_proposal(&services, &id).await?;
     Ok(stream_output(services, id, options.from, options.follow))
 }
 
@@ -110,7 +116,7 @@ async fn verdict(
         Choice::Approved => Decision::Approve,
         Choice::Rejected => Decision::Reject,
     };
-    let id = proposal_named(&services, &id).await?;
+    let id = any_proposal(&services, &id).await?;
     services.mailbox.request(Request::Decide { id: id.clone(), digest, choice, reason, operator }).await?;
     Ok(reply::json(&detail(&services, &id).await?))
 }
@@ -120,7 +126,7 @@ async fn kill_run(
     Asker(operator): Asker,
     Named(id): Named,
 ) -> Result<Response, Refusal> {
-    let target = Target::Proposal(proposal_named(&services, &id).await?);
+    let target = Target::Proposal(any_proposal(&services, &id).await?);
     services.mailbox.request(Request::Kill { target, operator }).await?;
     Ok(reply::json(&Done {}))
 }
@@ -140,25 +146,4 @@ async fn shutdown(State(services): State<Services>, Asker(operator): Asker) -> R
     tracing::info!("{} ends the supervisor", operator.name);
     services.mailbox.send(Message::Event(Event::Shutdown)).await;
     reply::json(&Done {})
-}
-
-/// The one proposal whose name begins so.
-async fn proposal_named(services: &Services, prefix: &str) -> Result<ProposalId, Problem> {
-    let prefix = prefix.to_ascii_lowercase();
-    let (mut named, _) = services.mailbox.query(|reply| Look::Named(prefix.clone(), reply)).await?;
-    if named.iter().all(|id| id.0 != prefix) {
-        named.extend(services.journal.ids_with_prefix(&prefix, CANDIDATES).await?);
-    }
-    named.sort();
-    named.dedup();
-    match named.as_slice() {
-        [] => Err(not_found(&ProposalId(prefix))),
-        [one] => Ok(one.clone()),
-        many => {
-            let some: Vec<_> = many.iter().take(CANDIDATES).map(ToString::to_string).collect();
-            let shown = brig_core::visible::line(prefix.as_bytes());
-            Err(Problem::new(Code::Ambiguous, format!("`{shown}` fits {}", some.join(", ")))
-                .help("give more of its letters"))
-        }
-    }
 }

@@ -110,9 +110,11 @@ impl State {
     fn profile_named(&self, name: Option<&str>) -> Result<Arc<Profile>, Problem> {
         let name = name.unwrap_or(&self.config.default_profile);
         self.profiles.get(name).cloned().ok_or_else(|| {
-            let known: Vec<_> = self.profiles.keys().map(|name| format!("`{name}`")).collect();
+            let names: Vec<&str> = self.profiles.keys().map(String::as_str).collect();
+            let known: Vec<_> = names.iter().map(|name| format!("`{name}`")).collect();
+            let hint = crate::nearest::hint(name, &names);
             let shown = crate::visible::line(name.as_bytes());
-            Problem::new(Code::UnknownProfile, format!("there is no profile `{shown}`"))
+            Problem::new(Code::UnknownProfile, format!("there is no profile `{shown}`{hint}"))
                 .help(format!("there is {}; profiles are files in the folder `profiles`", known.join(", ")))
         })
     }
