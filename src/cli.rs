@@ -8,17 +8,24 @@ use std::process::ExitCode;
 
 use brig_core::problem::{Code, Problem};
 use clap::error::ErrorKind;
-use clap::{Parser, Subcommand};
+use clap::{CommandFactory as _, FromArgMatches as _, Parser, Subcommand};
 
+pub mod again;
 pub mod approve;
 pub mod audit;
+pub mod color;
+pub mod completions;
 pub mod console;
 pub mod context;
 pub mod exit;
+pub mod export;
 #[cfg(test)]
 mod fixtures;
+pub mod history;
 pub mod kill;
+pub mod live;
 pub mod logs;
+pub mod man;
 pub mod output;
 pub mod pools;
 pub mod ps;
@@ -29,6 +36,7 @@ pub mod serve;
 pub mod show;
 pub mod stop;
 pub mod table;
+pub mod top;
 pub mod values;
 pub mod wait;
 pub mod withdraw;
@@ -39,12 +47,17 @@ use exit::{Exit, Stop};
 /// A console where a person supervises AI agents that want to run commands.
 ///
 /// Without a command, brig opens the console, and starts a supervisor first where none runs.
+///
+/// An ID may be shortened to what is unique.
 #[derive(Debug, Parser)]
 #[command(name = "brig", version, after_long_help = exit::HELP)]
 struct Args {
     /// Answer with JSON on the standard output, errors too
     #[arg(long, global = true)]
     json: bool,
+    /// Whether tables and errors have colours
+    #[arg(long, global = true, value_enum, value_name = "WHEN", default_value_t)]
+    color: color::When,
     #[command(subcommand)]
     command: Option<Command>,
 }
@@ -60,6 +73,11 @@ enum Command {
     /// {"base64": …} where it is none) and exit_status.
     #[command(after_long_help = exit::HELP)]
     Run(run::Args),
+    /// Propose what was proposed before once more, as it is recorded, and follow it as `brig run` does
+    ///
+    /// Whoever runs this proposes, and it is judged anew. With --json the object of `brig run` has again_of, same (whether
+    /// the digest is the same) and changed (what differs) on top.
+    Again(again::Args),
     /// Wait until proposals are over, and exit as the first of them that did not succeed
     #[command(after_long_help = exit::HELP)]
     Wait(wait::Args),
@@ -67,8 +85,12 @@ enum Command {
     Withdraw(withdraw::Args),
     /// List what waits for a verdict, the oldest first
     Queue(queue::Args),
+    /// Find proposals of any age and what became of them, the newest first
+    History(history::Args),
     /// List the sandboxes, warm ones too
     Ps(ps::Args),
+    /// Watch the sandboxes, those first that use most; q leaves
+    Top(top::Args),
     /// List the pools of warm sandboxes
     Pools,
     /// Show a proposal with all that it would do, nothing hidden
@@ -77,6 +99,8 @@ enum Command {
     ///
     /// With --json an array of {type, seq, at, stream, data}; with --follow too, one of these objects a line.
     Logs(logs::Args),
+    /// Write what a run wrote as a file: its bytes, lines, or a recording
+    Export(export::Args),
     /// Let a proposal run, once
     Approve(approve::Args),
     /// Refuse a proposal, with a reason for the agent
@@ -87,17 +111,24 @@ enum Command {
     Audit(audit::Args),
     /// End the supervisor, and with it everything that runs
     Stop(stop::Args),
+    /// Print the script with which a shell completes brig's arguments, proposals and profiles too
+    Completions(completions::Args),
+    /// Print brig's manual page, or write those of all commands
+    Man(man::Args),
 }
 
 /// Does what the process's arguments say.
 #[must_use]
 pub fn main() -> ExitCode {
+    clap_complete::CompleteEnv::with_factory(Args::command).var(completions::VARIABLE).complete();
     let arguments: Vec<OsString> = std::env::args_os().collect();
-    let args = match Args::try_parse_from(&arguments) {
+    let command = Args::command().color(color::of_arguments(&arguments));
+    let args = match command.try_get_matches_from(&arguments).and_then(|matches| Args::from_arg_matches(&matches)) {
         Ok(args) => args,
         Err(error) => return misused(&error, wants_json(&arguments)).into(),
     };
     let json = args.json;
+    color::choose(args.color);
     let result = runtime(&args).and_then(|runtime| {
         let result = runtime.block_on(dispatch(args));
         // Without waiting: a write that blocks, or a read from a terminal, must not keep the process.
@@ -108,15 +139,25 @@ pub fn main() -> ExitCode {
 }
 
 async fn dispatch(args: Args) -> Result<Exit, Stop> {
+    match &args.command {
+        // These two are asked where packages are made, which has no places of its own.
+        Some(Command::Completions(inner)) => return completions::completions(args.json, inner),
+        Some(Command::Man(inner)) => return man::man(args.json, inner, Args::command()),
+        _ => {}
+    }
     let context = Context::from_env(args.json)?;
     match args.command {
         None => Box::pin(console::open(&context)).await,
         Some(Command::Serve(args)) => Box::pin(serve::serve(&context, &args)).await,
         Some(Command::Run(args)) => Box::pin(run::run(&context, args)).await,
+        Some(Command::Again(args)) => Box::pin(again::again(&context, args)).await,
         Some(Command::Wait(args)) => wait::wait(&context, &args).await,
         Some(Command::Withdraw(args)) => withdraw::withdraw(&context, &args).await,
         Some(Command::Queue(args)) => queue::queue(&context, &args).await,
-        Some(Command::Ps(args)) => ps::ps(&context, &args).await,
+        Some(Command::Ps(args)) => Box::pin(ps::ps(&context, &args)).await,
+        Some(Command::History(args)) => history::history(&context, &args).await,
+        Some(Command::Top(args)) => Box::pin(top::top(&context, &args)).await,
+        Some(Command::Export(args)) => Box::pin(export::export(&context, &args)).await,
         Some(Command::Pools) => pools::pools(&context).await,
         Some(Command::Show(args)) => show::show(&context, &args).await,
         Some(Command::Logs(args)) => Box::pin(logs::logs(&context, &args)).await,
@@ -125,13 +166,15 @@ async fn dispatch(args: Args) -> Result<Exit, Stop> {
         Some(Command::Kill(args)) => kill::kill(&context, &args).await,
         Some(Command::Audit(args)) => audit::audit(&context, &args).await,
         Some(Command::Stop(args)) => stop::stop(&context, &args).await,
+        Some(Command::Completions(_) | Command::Man(_)) => Ok(Exit::Done),
     }
 }
 
 /// The supervisor and the console do several things at once; a client does one.
 fn runtime(args: &Args) -> Result<tokio::runtime::Runtime, Stop> {
     let mut builder = match args.command {
-        None | Some(Command::Serve(_)) => {
+        // What draws must be ended by a signal, even while a terminal takes nothing.
+        Some(Command::Ps(ps::Args { watch: true, .. })) | None | Some(Command::Serve(_) | Command::Top(_)) => {
             let mut builder = tokio::runtime::Builder::new_multi_thread();
             builder.worker_threads(2);
             builder
@@ -167,8 +210,6 @@ fn wants_json(arguments: &[OsString]) -> bool {
 
 #[cfg(test)]
 mod tests {
-    use clap::CommandFactory as _;
-
     use super::*;
 
     #[test]

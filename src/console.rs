@@ -57,18 +57,12 @@ pub enum ColorChoice {
 }
 
 impl ColorChoice {
-    /// What the environment says: `NO_COLOR` (<https://no-color.org>), `TERM` and `COLORTERM`.
+    /// How many the terminal has, as `TERM` and `COLORTERM` say.
     #[must_use]
-    pub fn from_env() -> Self {
+    pub fn of_terminal() -> Self {
         let value = |name| std::env::var_os(name).unwrap_or_default();
-        let term = value("TERM");
-        if !value("NO_COLOR").is_empty() || term == "dumb" {
-            Self::None
-        } else if value("COLORTERM") == "truecolor" || value("COLORTERM") == "24bit" || term == "xterm-direct" {
-            Self::True
-        } else {
-            Self::Indexed
-        }
+        let all = value("COLORTERM") == "truecolor" || value("COLORTERM") == "24bit" || value("TERM") == "xterm-direct";
+        if all { Self::True } else { Self::Indexed }
     }
 }
 

@@ -5,6 +5,7 @@ use std::io::{self, IsTerminal as _, Write as _};
 use brig_core::problem::{Code, Problem};
 use brig_core::proposal::Status;
 
+use super::completions::waiting;
 use super::context::{Context, patiently};
 use super::exit::{Exit, Stop};
 use super::output::{json, say};
@@ -14,12 +15,17 @@ use crate::api::wire::{Choice, ProposalDetail, VerdictRequest};
 
 /// Arguments of `brig approve`.
 #[derive(Debug, clap::Args)]
+#[command(after_long_help = concat!(
+    "Examples:\n",
+    "  brig approve k3f9                       show it, and ask\n",
+    "  brig approve k3f9 --digest 1a2b3c4d     where there is no terminal: what was looked at before\n",
+))]
 pub struct Args {
     /// The digest that was looked at, at least its first 8 digits; needed where there is no terminal to ask at
     #[arg(short, long, value_parser = values::digest)]
     digest: Option<String>,
     /// The proposal
-    #[arg(value_parser = values::id)]
+    #[arg(value_parser = values::id, add = waiting())]
     id: String,
 }
 

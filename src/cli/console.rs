@@ -9,13 +9,14 @@ use std::time::{Duration, Instant};
 use brig_core::problem::{Code, Problem};
 use brig_core::visible;
 
+use super::color;
 use super::context::Context;
 use super::exit::{Exit, Stop};
 use crate::api::client::Client;
 use crate::api::wire::Snapshot;
 use crate::config::{Places, Settings, profiles};
 use crate::console::theme::Theme;
-use crate::console::{self, ColorChoice, Leave};
+use crate::console::{self, Leave};
 
 /// How long a supervisor may take until it answers.
 const START: Duration = Duration::from_secs(10);
@@ -48,7 +49,7 @@ pub async fn open(context: &Context) -> Result<Exit, Stop> {
 
 async fn enter(client: Client, places: &Places, settings: &Settings) -> Result<Exit, Stop> {
     let theme = Theme::load(&settings.theme, &places.themes_dir())?;
-    let options = console::Options { client, theme, color: ColorChoice::from_env() };
+    let options = console::Options { client, theme, color: color::of_console() };
     let left = console::run(options)
         .await
         .map_err(|error| Problem::new(Code::LocalIo, format!("the terminal cannot be used: {error:#}")))?;

@@ -7,15 +7,16 @@ use brig_core::problem::{Code, Problem};
 use brig_core::proposal::{EndKind, RunEnd, Status};
 use brig_core::visible;
 
+use super::color::{self, Colour};
 use crate::api::wire::{ErrorBody, ProposalRow};
 
 /// Shown below the long help.
 pub const HELP: &str = "\
 Exit codes:
-  0        done; for run and wait: the program exited with 0
+  0        done; for run, again and wait: the program exited with 0
   1        something went wrong, as the error says
   2        bad usage
-  N        run and wait: the program's own status (128+N: it was ended by signal N)
+  N        run, again and wait: the program's own status (128+N: it was ended by signal N)
   109      another supervisor has this state directory already
   110      the proposal was rejected
   111      nobody decided in time: expired
@@ -39,7 +40,7 @@ Variables:
   BRIG_RUNTIME_DIR  the sockets ($XDG_RUNTIME_DIR/brig)
   BRIG_AGENT_TOKEN  sent with what an agent asks
   BRIG_LOG          how much `brig serve` says: error, warn, info, debug, trace
-  NO_COLOR          no colours";
+  NO_COLOR          no colours; CLICOLOR_FORCE: colours to a pipe too (--color is stronger than both)";
 
 /// What the process's end says.
 ///
@@ -205,7 +206,8 @@ pub fn report(stop: Stop, json: bool) -> Exit {
         let _ = writeln!(io::stdout(), "{body}");
         return exit;
     }
-    let mut text = format!("brig: error: {}\n", visible::line(problem.message.as_bytes()));
+    let error = if color::on_stderr() { Colour::Alarm.paint("error:") } else { "error:".to_owned() };
+    let mut text = format!("brig: {error} {}\n", visible::line(problem.message.as_bytes()));
     if !problem.help.is_empty() {
         text.push_str(&format!("help: {}\n", visible::line(problem.help.as_bytes())));
     }

@@ -3,6 +3,7 @@
 use brig_core::problem::{Code, Problem};
 use serde::Serialize;
 
+use super::completions::running;
 use super::context::{Context, patiently};
 use super::exit::{Exit, Stop, report};
 use super::output::{json, say};
@@ -11,9 +12,15 @@ use crate::api::client::Client;
 
 /// Arguments of `brig kill`.
 #[derive(Debug, clap::Args)]
+#[command(after_long_help = concat!(
+    "Examples:\n",
+    "  brig kill k3f9          the run of this proposal\n",
+    "  brig kill k3f9-17       this sandbox, warm ones too\n\n",
+    "With --json an array of {id, being_killed, error}: the kill is under way, and the end of the run says when it is over.",
+))]
 pub struct Args {
     /// Proposals that run, or sandboxes
-    #[arg(required = true, value_name = "ID", value_parser = values::id)]
+    #[arg(required = true, value_name = "ID", value_parser = values::id, add = running())]
     ids: Vec<String>,
 }
 

@@ -3,6 +3,7 @@
 use brig_core::problem::{Code, Problem};
 use futures_util::StreamExt as _;
 
+use super::completions::proposals;
 use super::context::{Context, patiently};
 use super::exit::{Exit, Stop};
 use super::output::json;
@@ -12,6 +13,12 @@ use crate::api::wire::FollowLine;
 
 /// Arguments of `brig logs`.
 #[derive(Debug, clap::Args)]
+#[command(after_long_help = concat!(
+    "Examples:\n",
+    "  brig logs -f k3f9               what it writes, until it is over\n",
+    "  brig logs k3f9 2> /dev/null     what it wrote to its standard output\n\n",
+    "`brig export` writes it as a file.",
+))]
 pub struct Args {
     /// Go on until the run is over
     #[arg(short, long)]
@@ -20,7 +27,7 @@ pub struct Args {
     #[arg(long)]
     raw: bool,
     /// The proposal
-    #[arg(value_parser = values::id)]
+    #[arg(value_parser = values::id, add = proposals())]
     id: String,
 }
 

@@ -5,6 +5,7 @@ use std::time::{SystemTime, UNIX_EPOCH};
 
 use serde::Serialize;
 
+use super::color;
 use super::exit::Stop;
 use crate::console::text::output_line;
 
@@ -18,18 +19,13 @@ pub struct Screen {
 }
 
 impl Screen {
-    /// Looks at the standard output. Colours are for terminals, and not where `NO_COLOR` is set
-    /// (<https://no-color.org>) or the terminal is dumb.
+    /// Looks at the standard output.
     #[must_use]
     pub fn of_stdout() -> Self {
         let stdout = io::stdout();
-        if !stdout.is_terminal() {
-            return Self { width: None, colour: false };
-        }
-        let columns = rustix::termios::tcgetwinsize(&stdout).map_or(0, |size| usize::from(size.ws_col));
-        let unwanted = std::env::var_os("NO_COLOR").is_some_and(|value| !value.is_empty());
-        let dumb = std::env::var_os("TERM").is_none_or(|term| term == "dumb");
-        Self { width: Some(if columns == 0 { 80 } else { columns }), colour: !unwanted && !dumb }
+        let columns = || rustix::termios::tcgetwinsize(&stdout).map_or(0, |size| usize::from(size.ws_col));
+        let width = stdout.is_terminal().then(columns).map(|columns| if columns == 0 { 80 } else { columns });
+        Self { width, colour: color::on_stdout() }
     }
 
     /// Whether somebody looks at it.

@@ -2,6 +2,7 @@
 
 use brig_core::visible;
 
+use super::color;
 use super::context::Context;
 use super::exit::{Exit, Stop};
 use super::output::{json, now_ms, remark, say, span};
@@ -26,7 +27,7 @@ pub async fn pools(context: &Context) -> Result<Exit, Stop> {
         cells.extend([pool.ready, pool.target, pool.arming, pool.leased, pool.max].map(|count| count.to_string()));
         cells.extend([pool.hits, pool.misses, pool.failures].map(|count| count.to_string()));
         cells.push(image(pool));
-        table.row(cells);
+        table.coloured_row(cells, 1, color::of_pool(pool.state));
     }
     say(&table.render(context.screen))?;
     let now = now_ms();

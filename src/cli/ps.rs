@@ -1,18 +1,32 @@
 //! `brig ps`: the sandboxes.
 
+use super::color;
 use super::context::Context;
 use super::exit::{Exit, Stop};
+use super::live::{self, Kind, List};
 use super::output::{json, now_ms, remark, say, span};
 use super::table::Table;
-use crate::api::wire::{SandboxRow, SandboxState, Snapshot};
+use super::values;
+use crate::api::wire::{SandboxRow, SandboxState};
 use crate::config::units::size_text;
 
 /// Arguments of `brig ps`.
 #[derive(Debug, clap::Args)]
+#[command(after_long_help = concat!(
+    "Examples:\n",
+    "  brig ps -r              what runs\n",
+    "  brig ps --watch         the same list, kept up to date; q leaves\n",
+))]
 pub struct Args {
     /// Only those that run something
     #[arg(short, long)]
     running: bool,
+    /// Keep the list up to date until q is pressed; where there is no terminal it is printed once
+    #[arg(short, long)]
+    pub watch: bool,
+    /// How often it is looked, with --watch (a bare number is seconds)
+    #[arg(long, value_name = "TIME", default_value = "1s", value_parser = values::interval)]
+    every: u64,
 }
 
 /// Lists the sandboxes.
@@ -20,7 +34,11 @@ pub struct Args {
 /// # Errors
 /// What the supervisor answers.
 pub async fn ps(context: &Context, args: &Args) -> Result<Exit, Stop> {
-    let mut rows = context.ask::<Snapshot>("/v1/snapshot").await?.sandboxes;
+    if args.watch && !context.json && live::is_possible(context) {
+        let list = List { kind: Kind::Ps, running: args.running };
+        return live::watch(context, list, args.every).await;
+    }
+    let mut rows: Vec<SandboxRow> = context.ask("/v1/sandboxes").await?;
     rows.retain(|row| !args.running || row.state == SandboxState::Running);
     if context.json {
         json(&rows)?;
@@ -30,14 +48,19 @@ pub async fn ps(context: &Context, args: &Args) -> Result<Exit, Stop> {
         remark("no sandboxes");
         return Ok(Exit::Done);
     }
-    let now = now_ms();
+    say(&table(&rows, now_ms()).render(context.screen))?;
+    Ok(Exit::Done)
+}
+
+/// The sandboxes with all that is known of them.
+#[must_use]
+pub fn table(rows: &[SandboxRow], now: i64) -> Table {
     let mut table =
         Table::new(&["ID", "STATE", "PROFILE", "SINCE", "LEFT", "CPU", "MEMORY", "PIDS", "PROPOSAL", "COMMAND"]);
-    for row in &rows {
-        table.row(cells(row, now));
+    for row in rows {
+        table.coloured_row(cells(row, now), 1, color::of_sandbox(row.state));
     }
-    say(&table.render(context.screen))?;
-    Ok(Exit::Done)
+    table
 }
 
 fn cells(row: &SandboxRow, now: i64) -> Vec<String> {
@@ -57,7 +80,8 @@ fn cells(row: &SandboxRow, now: i64) -> Vec<String> {
 }
 
 /// A size for comparing: in its unit, without what is smaller.
-fn round_size(bytes: u64) -> String {
+#[must_use]
+pub fn round_size(bytes: u64) -> String {
     match bytes {
         0..1024 => format!("{bytes}b"),
         1024..1_048_576 => format!("{}k", bytes >> 10),

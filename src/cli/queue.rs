@@ -2,6 +2,7 @@
 
 use brig_core::visible;
 
+use super::color;
 use super::context::Context;
 use super::exit::{Exit, Stop};
 use super::output::{json, now_ms, remark, say, span};
@@ -44,12 +45,14 @@ pub async fn queue(context: &Context, args: &Args) -> Result<Exit, Stop> {
         let id = row.id.to_string();
         let agent = visible::line(row.agent.name.as_bytes());
         let age = span(now - row.received_at.0);
-        table.row(if args.all {
-            vec![id, outcome(row), row.profile.clone(), agent, age, command(row)]
+        if args.all {
+            let cells = vec![id, outcome(row), row.profile.clone(), agent, age, command(row)];
+            table.coloured_row(cells, 1, color::of_proposal(row));
         } else {
             let expires = span(row.expires_at.0 - now);
-            vec![id, row.digest.hex()[..8].to_owned(), row.profile.clone(), agent, age, expires, command(row)]
-        });
+            let digest = row.digest.hex()[..8].to_owned();
+            table.row(vec![id, digest, row.profile.clone(), agent, age, expires, command(row)]);
+        }
     }
     say(&table.render(context.screen))?;
     Ok(Exit::Done)
@@ -63,6 +66,7 @@ pub fn outcome(row: &ProposalRow) -> String {
 }
 
 /// The command, with a mark in front where there is more to it than the line shows.
-fn command(row: &ProposalRow) -> String {
+#[must_use]
+pub fn command(row: &ProposalRow) -> String {
     if row.command_is_all { row.command.clone() } else { format!("(more) {}", row.command) }
 }

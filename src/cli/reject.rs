@@ -3,6 +3,7 @@
 use brig_core::problem::{Code, Problem};
 
 use super::approve::decide;
+use super::completions::waiting;
 use super::context::{Context, patiently};
 use super::exit::{Exit, Stop};
 use super::values;
@@ -18,7 +19,7 @@ pub struct Args {
     #[arg(short, long, value_parser = values::digest)]
     digest: Option<String>,
     /// The proposal
-    #[arg(value_parser = values::id)]
+    #[arg(value_parser = values::id, add = waiting())]
     id: String,
 }
 

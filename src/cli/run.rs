@@ -17,6 +17,8 @@ use serde::Serialize;
 use tokio::io::AsyncWriteExt as _;
 use tokio::signal::unix::{Signal, SignalKind, signal};
 
+use super::again::{Again, Repeats};
+use super::completions::profiles;
 use super::context::{Context, patiently};
 use super::exit::{Exit, Stop};
 use super::output::{Tamer, json, remark, say, whisper};
@@ -34,7 +36,7 @@ const LAST_WAIT_MS: u64 = 4_000;
 #[derive(Debug, clap::Args)]
 pub struct Args {
     /// What it runs in; the default of brig.toml when left out
-    #[arg(short, long, value_name = "NAME")]
+    #[arg(short, long, value_name = "NAME", add = profiles())]
     profile: Option<String>,
     /// Why, for the person who decides
     #[arg(short, long, default_value = "", hide_default_value = true)]
@@ -73,23 +75,43 @@ pub struct Args {
 /// # Errors
 /// What the supervisor answers.
 pub async fn run(context: &Context, args: Args) -> Result<Exit, Stop> {
+    let how = How { detach: args.detach, raw: args.raw };
+    propose(context, &draft(args)?, how, None).await
+}
+
+/// How the one who proposes wants to be answered.
+#[derive(Clone, Copy, Debug)]
+pub struct How {
+    /// Print the identifier and do not wait.
+    pub detach: bool,
+    /// Print the bytes as they are, even to a terminal.
+    pub raw: bool,
+}
+
+/// Proposes, in the name of whoever runs this, and unless told to detach, follows to the end.
+///
+/// # Errors
+/// What the supervisor answers.
+pub async fn propose(context: &Context, draft: &Draft, how: How, again: Option<Again>) -> Result<Exit, Stop> {
     let client = context.agent()?;
-    let (detach, raw) = (args.detach, args.raw);
-    let draft = draft(args)?;
-    if detach {
+    if how.detach {
         let path = "/v1/proposals?follow=false&withdraw=false";
-        let row: ProposalRow = patiently(client.post(path, &draft)).await?;
+        let detail: ProposalDetail = patiently(client.post(path, draft)).await?;
+        let repeats = again.map(|again| again.repeats(&detail));
         if context.json {
-            json(&row)?
+            json(&Proposed { row: &detail.row, repeats })?;
         } else {
-            say(&row.id.0)?
+            if let Some(words) = repeats.and_then(|repeats| repeats.words(&detail.row)) {
+                remark(&words);
+            }
+            say(&detail.row.id.0)?;
         }
         return Ok(Exit::Done);
     }
-    let mut follower = Follower::new(client, context.json, Printer::new(raw));
+    let mut follower = Follower::new(client, context.json, Printer::new(how.raw), again);
     let mut signals = Signals::new()?;
     let ended = tokio::select! {
-        ended = follower.follow(&draft) => ended,
+        ended = follower.follow(draft) => ended,
         () = signals.next() => tokio::select! {
             ended = follower.withdraw() => ended,
             // Asked twice: the connection is gone with this process, and the supervisor withdraws by itself.
@@ -148,14 +170,27 @@ struct Follower {
     json: bool,
     printer: Printer,
     row: Option<ProposalRow>,
+    /// What this repeats, until it is known how far it is the same.
+    again: Option<Again>,
+    repeats: Option<Repeats>,
     stdout: Vec<u8>,
     stderr: Vec<u8>,
     withdrawn: bool,
 }
 
 impl Follower {
-    fn new(client: Client, json: bool, printer: Printer) -> Self {
-        Self { client, json, printer, row: None, stdout: Vec::new(), stderr: Vec::new(), withdrawn: false }
+    fn new(client: Client, json: bool, printer: Printer, again: Option<Again>) -> Self {
+        Self {
+            client,
+            json,
+            printer,
+            row: None,
+            again,
+            repeats: None,
+            stdout: Vec::new(),
+            stderr: Vec::new(),
+            withdrawn: false,
+        }
     }
 
     async fn follow(&mut self, draft: &Draft) -> Result<(), Stop> {
@@ -163,7 +198,10 @@ impl Follower {
         let mut lines = self.client.post_and_follow::<FollowLine>(path, draft).await?;
         while let Some(line) = lines.next().await {
             match line? {
-                FollowLine::Proposal(row) => self.tell(*row),
+                FollowLine::Proposal(row) => {
+                    self.compare(&row).await?;
+                    self.tell(*row);
+                }
                 FollowLine::Output { stream, data, .. } if self.json => match stream {
                     OutputStream::Stdout => self.stdout.extend_from_slice(&data.0),
                     OutputStream::Stderr => self.stderr.extend_from_slice(&data.0),
@@ -175,6 +213,18 @@ impl Follower {
             }
         }
         self.printer.finish().await
+    }
+
+    /// Says, once, how what was proposed again differs from what it was.
+    async fn compare(&mut self, row: &ProposalRow) -> Result<(), Stop> {
+        let Some(again) = self.again.take() else { return Ok(()) };
+        let new = patiently(self.client.get(&format!("/v1/proposals/{}", row.id))).await?;
+        let repeats = again.repeats(&new);
+        if let Some(words) = repeats.words(row).filter(|_| !self.json) {
+            remark(&words);
+        }
+        self.repeats = Some(repeats);
+        Ok(())
     }
 
     /// Says what has changed to somebody who watches.
@@ -237,7 +287,8 @@ impl Follower {
         };
         if self.json {
             let (stdout, stderr) = (Blob(self.stdout), Blob(self.stderr));
-            json(&Outcome { row: &row, stdout, stderr, exit_status: exit.code() })?;
+            let proposed = Proposed { row: &row, repeats: self.repeats };
+            json(&Outcome { proposed, stdout, stderr, exit_status: exit.code() })?;
         } else if !row.status.is_final() {
             remark(&format!("{} withdrawn; it was {} when last seen", row.id, row.status.text()));
         } else if let Some(words) = last_words(&row) {
@@ -247,11 +298,20 @@ impl Follower {
     }
 }
 
+/// What `run --detach --json` prints, and `again` with it.
+#[derive(Serialize)]
+struct Proposed<'a> {
+    #[serde(flatten)]
+    row: &'a ProposalRow,
+    #[serde(flatten)]
+    repeats: Option<Repeats>,
+}
+
 /// What `run --json` prints.
 #[derive(Serialize)]
 struct Outcome<'a> {
     #[serde(flatten)]
-    row: &'a ProposalRow,
+    proposed: Proposed<'a>,
     stdout: Blob,
     stderr: Blob,
     exit_status: u8,
@@ -333,6 +393,14 @@ async fn write(stream: OutputStream, bytes: &[u8]) -> Result<(), Stop> {
             out.write_all(bytes).await?;
             Ok(out.flush().await?)
         }
+    }
+}
+
+/// Ends when a signal comes that means: not any more. Where signals cannot be heard, none does.
+pub async fn interrupted() {
+    match Signals::new() {
+        Ok(mut signals) => signals.next().await,
+        Err(_) => std::future::pending().await,
     }
 }
 

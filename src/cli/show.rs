@@ -6,6 +6,7 @@ use brig_core::profile::Cage;
 use brig_core::proposal::Status;
 use brig_core::visible;
 
+use super::completions::proposals;
 use super::context::{Context, patiently};
 use super::exit::{Exit, Stop};
 use super::output::{json, say};
@@ -18,7 +19,7 @@ use crate::console::text::{decider, moment, moment_after, shown as line, ulimits
 #[derive(Debug, clap::Args)]
 pub struct Args {
     /// The proposal
-    #[arg(value_parser = values::id)]
+    #[arg(value_parser = values::id, add = proposals())]
     id: String,
 }
 

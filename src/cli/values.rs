@@ -4,6 +4,8 @@ use std::ffi::{OsStr, OsString};
 use std::os::unix::ffi::OsStrExt as _;
 
 use brig_core::blob::Blob;
+use brig_core::time::Wall;
+use chrono::{DateTime, Local, NaiveDate, NaiveDateTime, TimeZone};
 
 use crate::config::units;
 
@@ -31,6 +33,36 @@ pub fn digest(text: &str) -> Result<String, String> {
     Err("write at least the first 8 hexadecimal digits of the digest that `brig show` prints".to_owned())
 }
 
+/// A moment: so long ago (`2h`), a day or a time here (`2026-11-21`, `2026-11-21 22:10`), or RFC 3339 (`2026-11-21T22:10:00Z`).
+///
+/// # Errors
+/// What a moment looks like.
+pub fn moment(text: &str) -> Result<Wall, String> {
+    moment_at(&Local, super::output::now_ms(), text)
+}
+
+fn moment_at<Z: TimeZone>(here: &Z, now_ms: i64, text: &str) -> Result<Wall, String> {
+    if let Some(ms) = units::duration(text) {
+        return Ok(Wall(now_ms.saturating_sub_unsigned(ms)));
+    }
+    if let Ok(moment) = DateTime::parse_from_rfc3339(text) {
+        return Ok(Wall(moment.timestamp_millis()));
+    }
+    let day = NaiveDate::parse_from_str(text, "%Y-%m-%d").ok().and_then(|day| day.and_hms_opt(0, 0, 0));
+    let forms = ["%Y-%m-%d %H:%M", "%Y-%m-%dT%H:%M", "%Y-%m-%d %H:%M:%S", "%Y-%m-%dT%H:%M:%S"];
+    let time = || forms.iter().find_map(|form| NaiveDateTime::parse_from_str(text, form).ok());
+    let Some(time) = day.or_else(time) else {
+        return Err(
+            "a moment is a time ago, as in 2h or 3d, a day or a time here, as in 2026-11-21 or \"2026-11-21 22:10\", \
+                    or as in 2026-11-21T22:10:00+01:00"
+                .to_owned(),
+        );
+    };
+    // An hour that the clocks have twice is the first of the two; what they leave out never was.
+    let moment = here.from_local_datetime(&time).earliest();
+    moment.map(|moment| Wall(moment.timestamp_millis())).ok_or_else(|| format!("the clocks here never showed {text}"))
+}
+
 /// Milliseconds; a bare number is seconds, as for timeout(1).
 ///
 /// # Errors
@@ -42,6 +74,17 @@ pub fn duration(text: &str) -> Result<u64, String> {
         Some(0) => Err("it must be more than nothing".to_owned()),
         Some(ms) => Ok(ms),
         None => Err(units::DURATION_FORM.to_owned()),
+    }
+}
+
+/// As [`duration`], from a tenth of a second to an hour: how often something is looked at.
+///
+/// # Errors
+/// What it looks like.
+pub fn interval(text: &str) -> Result<u64, String> {
+    match duration(text)? {
+        ms @ 100..=3_600_000 => Ok(ms),
+        _ => Err("it is from 100ms to 1h".to_owned()),
     }
 }
 
@@ -91,6 +134,26 @@ pub fn blob(text: OsString) -> Blob {
 #[cfg(test)]
 mod tests {
     use super::*;
+
+    #[test]
+    fn moments_are_read_as_people_write_them() {
+        let east = chrono::FixedOffset::east_opt(3600).unwrap();
+        let now = 1_795_295_403_000;
+        for (text, ms) in [
+            ("2h", now - 7_200_000),
+            ("1d12h", now - 129_600_000),
+            ("2026-11-21", 1_795_215_600_000),
+            ("2026-11-21 22:10", 1_795_295_400_000),
+            ("2026-11-21T22:10:03", now),
+            ("2026-11-21T21:10:03Z", now),
+            ("2026-11-21T23:10:03+02:00", now),
+        ] {
+            assert_eq!(moment_at(&east, now, text), Ok(Wall(ms)), "{text}");
+        }
+        for text in ["", "5", "yesterday", "2026-13-01", "21.11.2026", "22:10"] {
+            assert!(moment_at(&east, now, text).unwrap_err().starts_with("a moment is"), "{text}");
+        }
+    }
 
     #[test]
     fn arguments_are_read_or_refused_with_their_form() {

@@ -5,6 +5,7 @@ use std::time::{Duration, Instant};
 use brig_core::problem::Problem;
 use futures_util::future::join_all;
 
+use super::completions::proposals;
 use super::context::Context;
 use super::exit::{Exit, Stop};
 use super::output::{json, say};
@@ -23,7 +24,7 @@ pub struct Args {
     #[arg(short, long, value_name = "TIME", value_parser = values::duration)]
     timeout: Option<u64>,
     /// The proposals
-    #[arg(required = true, value_name = "ID", value_parser = values::id)]
+    #[arg(required = true, value_name = "ID", value_parser = values::id, add = proposals())]
     ids: Vec<String>,
 }
 

@@ -1,5 +1,6 @@
 //! `brig withdraw`: an agent takes back what it asked.
 
+use super::completions::proposals;
 use super::context::{Context, patiently};
 use super::exit::{Exit, Stop};
 use super::output::{json, say};
@@ -10,7 +11,7 @@ use crate::api::wire::ProposalDetail;
 #[derive(Debug, clap::Args)]
 pub struct Args {
     /// The proposal
-    #[arg(value_parser = values::id)]
+    #[arg(value_parser = values::id, add = proposals())]
     id: String,
 }
 

@@ -19,13 +19,11 @@ static TAKEN: AtomicBool = AtomicBool::new(false);
 /// Told after a panic on whatever thread.
 static PANICKED: Notify = Notify::const_new();
 
-/// Holds the terminal; gives it back when dropped.
-pub struct Guard {
-    /// What is drawn on.
-    pub terminal: Terminal<CrosstermBackend<Stdout>>,
-}
+/// The terminal, taken; given back when dropped.
+#[derive(Debug)]
+pub struct Taken(());
 
-impl Guard {
+impl Taken {
     /// Takes the terminal: raw, on its second screen, pasted text told from keys.
     ///
     /// # Errors
@@ -46,13 +44,31 @@ impl Guard {
     fn set_up() -> io::Result<Self> {
         enable_raw_mode()?;
         execute!(io::stdout(), EnterAlternateScreen, EnableBracketedPaste, cursor::Hide)?;
-        Ok(Self { terminal: Terminal::new(CrosstermBackend::new(io::stdout()))? })
+        Ok(Self(()))
     }
 }
 
-impl Drop for Guard {
+impl Drop for Taken {
     fn drop(&mut self) {
         give_back();
+    }
+}
+
+/// Holds the terminal for what is drawn by views; gives it back when dropped.
+pub struct Guard {
+    /// What is drawn on.
+    pub terminal: Terminal<CrosstermBackend<Stdout>>,
+    _taken: Taken,
+}
+
+impl Guard {
+    /// Takes the terminal.
+    ///
+    /// # Errors
+    /// As [`Taken::take`].
+    pub fn take() -> anyhow::Result<Self> {
+        let taken = Taken::take()?;
+        Ok(Self { terminal: Terminal::new(CrosstermBackend::new(io::stdout()))?, _taken: taken })
     }
 }
 

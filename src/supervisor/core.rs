@@ -19,7 +19,7 @@ use super::keeper::{self, Order, Tools};
 use super::message::{ConsoleMove, Message, Query, Request};
 use super::recorder::Recorder;
 use super::view;
-use crate::api::wire::{ProposalRow, Since, SandboxRow, Snapshot, SupervisorRow, Update, UsageRow};
+use crate::api::wire::{ProposalRow, SandboxRow, Since, Snapshot, SupervisorRow, Update, UsageRow};
 use crate::engine::{EngineEvent, EngineInfo, Owner, Sighting};
 
 /// Updates that a console may be behind before it is sent everything anew.
