@@ -1,5 +1,6 @@
 //! The command line against a supervisor that says what the test tells it to: what is printed, and how it exits.
 
+mod records;
 mod terminal;
 
 use std::os::unix::ffi::OsStrExt as _;
@@ -170,6 +171,11 @@ async fn without_a_supervisor_every_command_says_so() {
         &["reject", "abc", "--reason", "x"],
         &["kill", "abc"],
         &["stop"],
+        &["again", "abc"],
+        &["history"],
+        &["top"],
+        &["ps", "--watch"],
+        &["export", "abc", "-o", "x"],
     ] {
         let said = brig(&nobody, args).await;
         assert_eq!(said.code, 118, "{args:?}: {said:?}");
@@ -194,6 +200,15 @@ async fn bad_usage_is_2_in_words_and_in_json() {
         &["kill", "../x"],
         &["wait", "abc", "-t", "soon"],
         &["run", "-e", "HOME", "true"],
+        &["history", "--since", "soon"],
+        &["history", "--since", "1h", "--until", "2h"],
+        &["history", "--end", "badly"],
+        &["history", "-n", "0"],
+        &["history", "-n", "10001"],
+        &["top", "--every", "1ms"],
+        &["export", "abc", "--force"],
+        &["completions", "csh"],
+        &["queue", "--color", "pink"],
         &["nonsense"],
         &[],
     ] {
@@ -236,7 +251,7 @@ async fn stdin_is_sent_only_when_asked_for() {
 #[tokio::test]
 async fn detached_prints_the_identifier_and_wait_has_the_outcome() {
     let fake = Fake::start(|what, _| match what {
-        "POST /v1/proposals?follow=false&withdraw=false" => Answer::of(&row("abc")),
+        "POST /v1/proposals?follow=false&withdraw=false" => Answer::of(&detail(row("abc"))),
         "GET /v1/proposals/abc?wait_ms=60000" => {
             Answer::of(&detail(ended("abc", EndKind::Exited, Some(0), None, None)))
         }
@@ -371,9 +386,10 @@ fn snapshot() -> Value {
 
 #[tokio::test]
 async fn sandboxes_and_pools_are_listed_with_what_is_wrong_with_them() {
-    let fake = Fake::start(|what, _| {
-        assert_eq!(what, "GET /v1/snapshot");
-        Answer::Value(snapshot())
+    let fake = Fake::start(|what, _| match what {
+        "GET /v1/snapshot" => Answer::Value(snapshot()),
+        "GET /v1/sandboxes" => Answer::Value(snapshot()["sandboxes"].clone()),
+        other => panic!("{other}"),
     });
     let said = brig(&fake, &["ps"]).await;
     let rows: Vec<&str> = said.text().lines().collect();

@@ -5,6 +5,7 @@ mod crowding;
 mod deciding;
 mod ending;
 mod engine;
+mod history;
 mod journal;
 mod refused;
 mod runs;
