@@ -5,9 +5,9 @@
 //! repeating what was approved once approves nothing.
 
 use brig_core::admission::MAX_REASON_BYTES;
-use brig_core::envelope::Step;
+use brig_core::envelope::{Code, Step};
 use brig_core::id::ProposalId;
-use brig_core::problem::{Code, Problem};
+use brig_core::problem::{self, Problem};
 use brig_core::profile::Hash;
 use brig_core::proposal::{Draft, DraftStep};
 use serde::Serialize;
@@ -79,13 +79,18 @@ fn draft(old: ProposalDetail, profiles: &[ProfileRow]) -> Result<Draft, Problem>
     } = old;
     let now = profiles.iter().find(|profile| profile.name == row.profile);
     let step = |step: Step| {
-        let Step { argv, env, cwd } = step;
+        let Step { argv, code, env, cwd } = step;
+        let (language, code) = code.map(|Code { language, source }| (language, source)).unzip();
         let variable = |(name, value): (brig_core::blob::Blob, _)| match String::from_utf8(name.0) {
             Ok(name) => Ok((name, value)),
-            Err(_) => Err(Problem::new(Code::Internal, format!("{} has a variable whose name is no text", row.id))),
+            Err(_) => {
+                Err(Problem::new(problem::Code::Internal, format!("{} has a variable whose name is no text", row.id)))
+            }
         };
         Ok(DraftStep {
             argv,
+            code,
+            language,
             env: env.into_iter().map(variable).collect::<Result<_, Problem>>()?,
             // The profile's own directory is left to the profile.
             cwd: Some(cwd).filter(|cwd| cwd.0 != cage.working_dir.as_bytes()),

@@ -12,7 +12,7 @@ use rusqlite::{Connection, OptionalExtension as _, ToSql};
 
 use super::problems::Trouble;
 
-/// Characters of a command, and of a reason, in which text is found: the index stays small, whatever is proposed.
+/// Characters of a command, of each piece of code, and of a reason, in which text is found: the index stays small, whatever is proposed.
 const COMMAND_CHARACTERS: usize = 1024;
 const REASON_CHARACTERS: usize = 512;
 
@@ -44,8 +44,16 @@ pub struct Filter {
 
 /// The command, as the index has it.
 pub(super) fn command(envelope: &Envelope) -> String {
-    let steps = envelope.steps.iter().map(|step| step.argv.as_slice());
-    visible::command_within(steps, COMMAND_CHARACTERS).0.to_lowercase()
+    let words = envelope.steps.iter().map(|step| step.argv.as_slice());
+    let mut text = visible::command_within(words, COMMAND_CHARACTERS).0;
+    for code in envelope.steps.iter().filter_map(|step| step.code.as_ref()) {
+        let source = &code.source.0[..code.source.0.len().min(4 * COMMAND_CHARACTERS)];
+        text.extend(format!(" {} {}", code.language, visible::line(source)).chars().take(COMMAND_CHARACTERS));
+        if text.len() > 4 * COMMAND_CHARACTERS {
+            break;
+        }
+    }
+    text.to_lowercase()
 }
 
 /// The reason, as the index has it.

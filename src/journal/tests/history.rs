@@ -7,7 +7,8 @@ use crate::journal::{Filter, Reader};
 /// A proposal of one's own: who asks, for which profile, what, why.
 fn asks(name: &str, agent: &str, profile: &str, argv: &[&str], reason: &str) -> Entry {
     let Entry::Proposed { id, key, draft_hash, ruling, expires_at, .. } = proposed(name) else { unreachable!() };
-    let step = Step { argv: argv.iter().map(|&text| text.into()).collect(), env: vec![], cwd: "/sandbox".into() };
+    let step =
+        Step { argv: argv.iter().map(|&text| text.into()).collect(), code: None, env: vec![], cwd: "/sandbox".into() };
     let envelope = Envelope { steps: vec![step], profile: profile.to_owned(), ..envelope() };
     Entry::Proposed {
         id,
@@ -23,7 +24,8 @@ fn asks(name: &str, agent: &str, profile: &str, argv: &[&str], reason: &str) -> 
 }
 
 fn returned(name: &str, argv: &[&str]) -> Entry {
-    let step = Step { argv: argv.iter().map(|&text| text.into()).collect(), env: vec![], cwd: "/sandbox".into() };
+    let step =
+        Step { argv: argv.iter().map(|&text| text.into()).collect(), code: None, env: vec![], cwd: "/sandbox".into() };
     let envelope = Envelope { steps: vec![step], ..envelope() };
     Entry::Returned {
         id: id(name),
@@ -152,6 +154,29 @@ async fn what_was_sent_back_is_found_by_what_it_is_now() {
     assert_eq!(reader.verify().await.unwrap().fault, None);
     home.tamper("UPDATE proposals SET command = 'ls' WHERE id = 'e'");
     assert_eq!(reader.verify().await.unwrap().fault.unwrap().number, Some(16));
+}
+
+#[tokio::test]
+async fn code_is_found_by_what_is_in_it() {
+    let home = Home::new();
+    let journal = home.journal();
+    let Entry::Proposed { id, agent, reason, key, draft_hash, digest, envelope, ruling, expires_at } = proposed("a")
+    else {
+        unreachable!()
+    };
+    let mut envelope = Envelope::clone(&envelope);
+    envelope.steps[0].argv.clear();
+    envelope.steps[0].code =
+        Some(brig_core::envelope::Code { language: "python".into(), source: "import os\nos.remove('X')".into() });
+    let envelope = Arc::new(envelope);
+    journal
+        .record(at(Entry::Proposed { id, agent, reason, key, draft_hash, digest, envelope, ruling, expires_at }))
+        .await
+        .unwrap();
+    for (word, ids) in [("OS.REMOVE('x')", "a"), ("python", "a"), ("os.rename", "")] {
+        let filter = Filter { words: vec![word.into()], ..Filter::default() };
+        assert_eq!(found(&journal.reader(), filter).await, ids, "{word}");
+    }
 }
 
 #[tokio::test]
