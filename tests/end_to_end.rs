@@ -5,4 +5,5 @@ mod deciding;
 mod failing;
 mod lending;
 mod pooling;
+mod records;
 mod running;

@@ -110,3 +110,40 @@ async fn a_supervisor_that_has_written_no_token_yet_is_asked_again() {
     let shown = terminal_shows(&mut pty, "the token is known").await;
     assert!(!shown.contains("not the operator's"), "{shown}");
 }
+
+#[tokio::test]
+async fn top_is_kept_up_to_date_and_gives_the_terminal_back() {
+    for signal in [None, Some(rustix::process::Signal::TERM)] {
+        let looks = AtomicU32::new(0);
+        let fake = Fake::start(move |what, _| {
+            assert_eq!(what, "GET /v1/sandboxes");
+            match looks.fetch_add(1, Ordering::SeqCst) {
+                0 => Answer::Value(json!([])),
+                1 => Answer::Problem(503, Problem::new(Code::ShuttingDown, "it is \u{1b}ending")),
+                _ => Answer::Value(super::snapshot()["sandboxes"].clone()),
+            }
+        });
+        let (mut pty, mut child) = at_terminal_with(&fake, &["top", "--every", "100ms"], &[("TERM", "xterm")]);
+        let shown = terminal_shows(&mut pty, "it is ⟨U+001B⟩ending").await;
+        assert!(shown.contains("\x1b[?1049h") && shown.contains("brig  0 running, 0 warm, 0 other"), "{shown:?}");
+        terminal_shows(&mut pty, "k3f9-2  \x1b[36mrunning\x1b[0m  shell").await;
+        match signal {
+            None => pty.write_all(b"q").await.unwrap(),
+            Some(signal) => {
+                let pid = rustix::process::Pid::from_raw(child.id().unwrap().cast_signed()).unwrap();
+                rustix::process::kill_process(pid, signal).unwrap();
+            }
+        }
+        terminal_shows(&mut pty, "\x1b[?1049l").await;
+        let status = tokio::time::timeout(BOUND, child.wait()).await.unwrap().unwrap();
+        assert_eq!(status.code(), Some(if signal.is_some() { 143 } else { 0 }));
+    }
+}
+
+#[tokio::test]
+async fn raw_bytes_are_not_exported_to_a_terminal() {
+    let fake = Fake::nobody();
+    let (mut pty, mut child) = at_terminal(&fake, &["export", "abc", "--format", "raw"]);
+    terminal_shows(&mut pty, "raw bytes could take this terminal over").await;
+    assert_eq!(tokio::time::timeout(BOUND, child.wait()).await.unwrap().unwrap().code(), Some(2));
+}
