@@ -326,7 +326,7 @@ mod tests {
         let lines = shown(Kind::Top(Sort::Cpu)).lines(60_000, 80, 24, false);
         assert_eq!(lines[0], "brig  3 running, 1 warm, 0 other  CPU 110%  memory 15m");
         assert_eq!(lines[2], "ID        STATE    PROFILE  CPU   MEMORY  PIDS  SINCE  LEFT  COMMAND");
-        assert_eq!(lines[3], "propos03  running  shell    100%  2m      2     57s    30s   sh -c 'while true; do …");
+        assert_eq!(lines[3], "propos03  running  shell    100%  2m      2     57s    30s   sh -c 'while true;…");
         assert_eq!(lines.len(), 7);
         assert_eq!(shown(Kind::Ps).lines(60_000, 80, 5, false)[4], "… 3 more");
     }
