@@ -43,7 +43,7 @@ pub mod meters;
 pub mod outputs;
 pub mod process;
 mod recorder;
-mod sockets;
+pub mod sockets;
 mod transcript;
 pub mod view;
 pub mod watcher;
