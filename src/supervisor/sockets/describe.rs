@@ -151,7 +151,10 @@ pub fn router(routes: Vec<Route>) -> Router<Services> {
     routes.into_iter().fold(Router::new(), |router, Route { path, name, refusals, handler, .. }| {
         let checked = map_response(move |response: Response| {
             if let Some(code) = response.extensions().get::<Code>() {
-                debug_assert!(refusals.contains(code), "`{name}` was refused with `{code}`, which its route does not say");
+                debug_assert!(
+                    refusals.contains(code),
+                    "`{name}` was refused with `{code}`, which its route does not say"
+                );
             }
             std::future::ready(response)
         });
