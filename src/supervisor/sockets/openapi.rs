@@ -5,7 +5,7 @@
 
 use std::collections::{BTreeMap, BTreeSet};
 
-use brig_core::problem::Code;
+use brig_core::problem::{Code, Problem};
 use schemars::generate::{SchemaGenerator, SchemaSettings};
 use serde::{Deserialize, Serialize};
 use serde_json::{Map, Value, json};
@@ -13,7 +13,6 @@ use serde_json::{Map, Value, json};
 use super::describe::{Form, Route, SchemaOf};
 use super::{agent, operator, reply};
 use crate::api::described;
-use crate::api::wire::ErrorBody;
 
 /// What the agent socket serves.
 pub const AGENT: &str = include_str!("../../../docs/openapi-agent.json");
@@ -79,7 +78,7 @@ const VALUES: &str = "Times are milliseconds since 1970-01-01T00:00:00Z, duratio
 
 fn document(title: &str, about: &str, routes: &[Route], examples: &[&Example]) -> Value {
     let mut schemas = Schemas::new();
-    let problem = schemas.of_answer(SchemaGenerator::subschema_for::<ErrorBody>);
+    let problem = schemas.of_answer(SchemaGenerator::subschema_for::<Problem>);
     let mut paths: BTreeMap<&str, Map<String, Value>> = BTreeMap::new();
     for route in routes {
         let examples: Vec<_> = examples.iter().copied().filter(|it| is_for(route, it)).collect();
@@ -192,8 +191,9 @@ fn responses(route: &Route, schemas: &mut Schemas, problem: &Value, examples: &[
     }
     for (status, codes) in by_status {
         let names: Vec<_> = codes.iter().map(|code| code.text()).collect();
-        let mut schema = problem.clone();
-        schema["properties"] = json!({ "error": { "properties": { "code": { "enum": names } } } });
+        let mut error = problem.clone();
+        error["properties"] = json!({ "code": { "enum": names } });
+        let schema = json!({ "type": "object", "properties": { "error": error }, "required": ["error"] });
         let shown = examples
             .iter()
             .filter(|it| it.status == status)
