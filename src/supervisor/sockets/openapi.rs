@@ -184,7 +184,7 @@ fn responses(route: &Route, schemas: &mut Schemas, problem: &Value, examples: &[
         content_of.insert(media.to_owned(), content(schema, shown.collect()));
     }
     let mut all = Map::new();
-    all.insert("200".to_owned(), json!({ "description": "It is so.", "content": content_of }));
+    all.insert("200".to_owned(), json!({ "description": "The answer.", "content": content_of }));
     let mut by_status: BTreeMap<u16, Vec<Code>> = BTreeMap::new();
     for code in Code::ALL.iter().filter(|code| route.refusals.contains(code)) {
         by_status.entry(reply::status(*code).as_u16()).or_default().push(*code);
