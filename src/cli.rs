@@ -11,6 +11,7 @@ use clap::error::ErrorKind;
 use clap::{CommandFactory as _, FromArgMatches as _, Parser, Subcommand};
 
 pub mod again;
+pub mod answers;
 pub mod approve;
 pub mod audit;
 pub mod color;

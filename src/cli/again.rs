@@ -10,6 +10,7 @@ use brig_core::id::ProposalId;
 use brig_core::problem::{self, Problem};
 use brig_core::profile::Hash;
 use brig_core::proposal::{Draft, DraftStep};
+use schemars::JsonSchema;
 use serde::Serialize;
 use serde_json::{Map, Value};
 
@@ -137,7 +138,7 @@ pub struct Again {
 }
 
 /// How far what was proposed again is the same.
-#[derive(Debug, Serialize)]
+#[derive(Debug, Serialize, JsonSchema)]
 pub struct Repeats {
     /// What it repeats.
     again_of: ProposalId,

@@ -7,6 +7,8 @@ use clap::ValueEnum;
 use clap::builder::StyledStr;
 use clap_complete::env::Shells;
 use clap_complete::{ArgValueCandidates, CompletionCandidate};
+use schemars::JsonSchema;
+use serde::Serialize;
 
 use super::context::Context;
 use super::exit::{Exit, Stop};
@@ -60,6 +62,15 @@ impl Shell {
     }
 }
 
+/// What `completions --json` prints.
+#[derive(Debug, Serialize, JsonSchema)]
+pub struct Script {
+    /// The shell.
+    shell: &'static str,
+    /// What it has to read.
+    script: String,
+}
+
 /// Prints the script.
 ///
 /// # Errors
@@ -77,7 +88,7 @@ pub fn completions(as_json: bool, args: &Args) -> Result<Exit, Stop> {
     }
     let script = String::from_utf8_lossy(&script).into_owned();
     if as_json {
-        json(&serde_json::json!({ "shell": shell, "script": script }))?;
+        json(&Script { shell, script })?;
     } else {
         say(&script)?;
     }

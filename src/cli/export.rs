@@ -5,10 +5,13 @@ use std::io::{self, BufWriter, IsTerminal as _, Write};
 use std::os::unix::fs::OpenOptionsExt as _;
 use std::path::{Path, PathBuf};
 
+use brig_core::id::ProposalId;
 use brig_core::problem::{Code, Problem};
 use brig_core::proposal::OutputStream;
 use clap::ValueEnum;
 use futures_util::StreamExt as _;
+use schemars::JsonSchema;
+use serde::Serialize;
 
 use super::completions::proposals;
 use super::context::{Context, patiently};
@@ -78,6 +81,19 @@ impl Which {
     }
 }
 
+/// What `export --json` prints.
+#[derive(Debug, Serialize, JsonSchema)]
+pub struct ExportedRun {
+    /// Whose output it is.
+    id: ProposalId,
+    /// The file, as it was named.
+    file: String,
+    /// `raw`, `text` or `asciicast`.
+    format: String,
+    /// The file's size.
+    bytes: u64,
+}
+
 /// Something that a run's output is written as. Each piece is given once, in order, then the end.
 trait Writer {
     fn begin(&mut self, out: &mut dyn Write, row: &ProposalRow) -> io::Result<()>;
@@ -135,10 +151,8 @@ pub async fn export(context: &Context, args: &Args) -> Result<Exit, Stop> {
     drop(out);
     let bytes = file.finish(args.force)?;
     if context.json {
-        let format = args.format.to_possible_value().map(|it| it.get_name().to_owned());
-        json(
-            &serde_json::json!({ "id": copied, "file": path.display().to_string(), "format": format, "bytes": bytes }),
-        )?;
+        let format = args.format.to_possible_value().map(|it| it.get_name().to_owned()).unwrap_or_default();
+        json(&ExportedRun { id: copied, file: path.display().to_string(), format, bytes })?;
     }
     Ok(Exit::Done)
 }
@@ -148,7 +162,7 @@ async fn copy(
     mut lines: crate::api::client::Lines<FollowLine>,
     args: &Args,
     out: &mut dyn Write,
-) -> Result<brig_core::id::ProposalId, Stop> {
+) -> Result<ProposalId, Stop> {
     let mut writer: Box<dyn Writer> = match args.format {
         Format::Raw => Box::new(Raw),
         Format::Text => Box::new(text::Text::default()),

@@ -5,6 +5,8 @@ use std::path::{Path, PathBuf};
 use brig_core::problem::{Code, Problem};
 use clap::Command;
 use clap_mangen::Man;
+use schemars::JsonSchema;
+use serde::Serialize;
 
 use super::exit::{Exit, Stop};
 use super::output::{json, say};
@@ -21,6 +23,26 @@ pub struct Args {
     directory: Option<PathBuf>,
 }
 
+/// What `man --json` prints.
+#[derive(Debug, Serialize, JsonSchema)]
+pub struct Manual {
+    /// The pages.
+    pages: Vec<Page>,
+}
+
+/// A manual page.
+#[derive(Debug, Serialize, JsonSchema)]
+pub struct Page {
+    /// Its file's name, as in `brig-run.1`.
+    name: String,
+    /// Where it was written.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    file: Option<String>,
+    /// The page itself, where it was not written.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    text: Option<String>,
+}
+
 /// Writes or prints manual pages.
 ///
 /// # Errors
@@ -31,7 +53,7 @@ pub fn man(as_json: bool, args: &Args, command: Command) -> Result<Exit, Stop> {
     let Some(directory) = &args.directory else {
         let page = String::from_utf8_lossy(&page(&command)?).into_owned();
         if as_json {
-            json(&serde_json::json!({ "name": "brig.1", "page": page }))?;
+            json(&Manual { pages: vec![Page { name: "brig.1".to_owned(), file: None, text: Some(page) }] })?;
         } else {
             say(&page)?;
         }
@@ -40,14 +62,15 @@ pub fn man(as_json: bool, args: &Args, command: Command) -> Result<Exit, Stop> {
     std::fs::create_dir_all(directory).map_err(|error| failed(directory, &error))?;
     let mut written = Vec::new();
     for (name, page) in pages(&command)? {
-        let path = directory.join(name);
+        let path = directory.join(&name);
         std::fs::write(&path, page).map_err(|error| failed(&path, &error))?;
-        written.push(path.display().to_string());
+        written.push(Page { name, file: Some(path.display().to_string()), text: None });
     }
     if as_json {
-        json(&serde_json::json!({ "written": written }))?;
+        json(&Manual { pages: written })?;
     } else {
-        say(&written.join("\n"))?;
+        let files: Vec<String> = written.into_iter().filter_map(|page| page.file).collect();
+        say(&files.join("\n"))?;
     }
     Ok(Exit::Done)
 }

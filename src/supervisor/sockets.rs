@@ -6,10 +6,12 @@
 mod access;
 mod agent;
 mod body;
+mod describe;
 mod follow;
 mod history;
 mod listener;
 mod names;
+pub mod openapi;
 mod operator;
 mod reply;
 mod server;
