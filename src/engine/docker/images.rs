@@ -49,7 +49,8 @@ pub async fn resolve(shared: &Shared, cage: &Cage, progress: Progress<'_>) -> Re
     if !cage.userland_fallback {
         return Err(unavailable(&cage.image, &reason, None));
     }
-    match Box::pin(userland::make(link, progress)).await {
+    let commands = [&["python3".to_owned()][..]];
+    match Box::pin(userland::make(link, &commands, progress)).await {
         Ok(reference) => match find(shared, link, &reference).await? {
             Some(id) => Ok(ResolvedImage { id, source: ImageSource::Userland }),
             None => Err(unavailable(&cage.image, &reason, Some("it is not there after it was made"))),

@@ -1,10 +1,11 @@
 //! An image made of this machine's own programs, for when there is no registry to pull from.
 //!
-//! It holds a shell with the usual tools, python3 with its standard library where there is one, and the shared
-//! libraries that these need. It only works on a daemon of the same machine, and is no substitute for an image that
+//! It holds a shell with the usual tools, the interpreters that a profile names (python3 with its standard library,
+//! node), and the shared libraries that these need. It only works on a daemon of the same machine, and is no substitute for an image that
 //! somebody pinned: it is used when a profile allows it and its image could not be had.
 
 mod archive;
+mod node;
 mod plan;
 mod python;
 
@@ -16,15 +17,15 @@ use brig_core::problem::{Code, Problem};
 use futures_util::stream::StreamExt as _;
 use tokio::sync::Mutex;
 
-use self::plan::Plan;
+use self::plan::{Languages, Plan};
 use super::create::label;
 use super::failure::{self, Failure};
 use super::link::{Link, QUICK};
 use crate::engine::Progress;
 
-/// The name of such images; the tag is the hash of what is in them.
+/// The name of such images; the tag is what they are for and the hash of what is in them.
 const REPOSITORY: &str = "brig-userland";
-/// For collecting the list of files, which runs `ldd` and `python3`.
+/// For collecting the list of files, which runs `ldd`, `python3` and `node`.
 const PLANNING: Duration = Duration::from_secs(60);
 /// For the daemon to take the archive in.
 const IMPORTING: Duration = Duration::from_secs(180);
@@ -32,16 +33,18 @@ const IMPORTING: Duration = Duration::from_secs(180);
 /// One at a time in this process: the second finds what the first has made.
 static MAKING: Mutex<()> = Mutex::const_new(());
 
-/// Makes the image, or finds the one made earlier of the same files, and gives back its name.
-pub async fn make(link: &Link, progress: Progress<'_>) -> Result<String, Problem> {
+/// Makes the image for these interpreters' commands, or finds the one made earlier of the same files, and gives back its
+/// name.
+pub async fn make(link: &Link, commands: &[&[String]], progress: Progress<'_>) -> Result<String, Problem> {
     if !link.is_local() {
         let message = format!("the daemon at {} is not on this machine", link.address);
         return Err(Problem::new(Code::ImageUnavailable, message));
     }
+    let languages = Languages::of(commands.iter().copied()).map_err(|why| Problem::new(Code::ImageUnavailable, why))?;
     let _one_at_a_time = MAKING.lock().await;
     progress("making an image of this machine's own programs");
-    let plan = collect().await?;
-    let tag = plan.hash().hex()[..12].to_owned();
+    let plan = collect(languages).await?;
+    let tag = format!("{}-{}", languages.text(), &plan.hash().hex()[..12]);
     let reference = format!("{REPOSITORY}:{tag}");
     if !has(link, &reference).await? {
         let image = tokio::time::timeout(IMPORTING, import(link, plan, progress))
@@ -52,9 +55,9 @@ pub async fn make(link: &Link, progress: Progress<'_>) -> Result<String, Problem
     Ok(reference)
 }
 
-async fn collect() -> Result<Plan, Problem> {
+async fn collect(languages: Languages) -> Result<Plan, Problem> {
     let failed = |reason: String| Problem::new(Code::ImageUnavailable, reason);
-    let collecting = tokio::task::spawn_blocking(Plan::collect);
+    let collecting = tokio::task::spawn_blocking(move || Plan::collect(&languages));
     match tokio::time::timeout(PLANNING, collecting).await {
         Ok(Ok(Ok(plan))) => Ok(plan),
         Ok(Ok(Err(error))) => Err(failed(error.to_string())),
