@@ -58,6 +58,9 @@ pub(super) fn read(root: &Section<'_>) -> Result<Cage, Problem> {
         user: root.item("user").map_or_else(|| Ok("65534:65534".to_owned()), |item| user(&item))?,
         working_dir: root.item("working_dir").map_or_else(|| Ok("/sandbox".to_owned()), |item| working_dir(&item))?,
         environment: root.item("environment").map_or_else(|| Ok(BTreeMap::new()), |item| environment(&item))?,
+        secrets: BTreeMap::new(),
+        volumes: Vec::new(),
+        interpreters: BTreeMap::new(),
         memory,
         milli_cpus: root.item("cpus").map_or(Ok(1000), |item| cpus(&item))?,
         cpu_shares: match root.item("cpu_shares") {

@@ -245,6 +245,9 @@ mod tests {
             network: Network::None,
             runtime: None,
             scratch_size: 16 << 20,
+            secrets: BTreeMap::new(),
+            volumes: Vec::new(),
+            interpreters: BTreeMap::new(),
             scratch_exec: false,
         }
     }
