@@ -55,6 +55,7 @@ fn image(pool: &PoolRow) -> String {
     let source = match pool.image_source {
         Some(ImageSource::Userland) => " (made of this machine's own programs)",
         Some(ImageSource::Pulled) => " (pulled)",
+        Some(ImageSource::Built) => " (built)",
         Some(ImageSource::Local) | None => "",
     };
     let progress = pool.progress.as_deref().map_or_else(String::new, |text| format!(": {}", line(text)));

@@ -138,6 +138,7 @@ impl Page {
     fn cage(&mut self, profile: &str, cage: &Cage, image_id: &str) {
         let Cage {
             image,
+            build,
             userland_fallback,
             user,
             working_dir,
@@ -159,6 +160,12 @@ impl Page {
         let or_else =
             if *userland_fallback { ", or of this machine's own programs where that cannot be had" } else { "" };
         self.field("  image", &format!("{}{or_else} ({})", line(image), line(image_id)));
+        if let Some(build) = build {
+            self.field("  built from", &line(&format!("{} by {}", build.context.text(), build.dockerfile)));
+            for (name, value) in &build.args {
+                self.field("  argument", &format!("{}={}", line(name), line(value)));
+            }
+        }
         let cpus = if *milli_cpus == 0 { "any".to_owned() } else { cpus_text(*milli_cpus) };
         self.field(
             "  cage",
@@ -245,6 +252,7 @@ mod tests {
             output_limit: 8 << 20,
             cage: Cage {
                 image: "busybox:1.37".into(),
+                build: None,
                 userland_fallback: true,
                 user: "65534:65534".into(),
                 working_dir: "/sandbox".into(),

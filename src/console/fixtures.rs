@@ -289,6 +289,7 @@ pub fn story_output() -> Vec<(OutputStream, Vec<u8>)> {
 pub fn cage() -> Cage {
     Cage {
         image: "busybox:1.37".into(),
+        build: None,
         userland_fallback: true,
         user: "65534:65534".into(),
         working_dir: "/sandbox".into(),

@@ -266,6 +266,7 @@ fn facts(row: &ProposalRow, out: &mut Writer) {
 fn reach(cage: &Cage, profile: &str, out: &mut Writer) {
     let Cage {
         image,
+        build,
         userland_fallback,
         user,
         working_dir,
@@ -294,8 +295,10 @@ fn reach(cage: &Cage, profile: &str, out: &mut Writer) {
     let runtime = runtime.as_deref().map(|name| format!(" under {}", shown(name))).unwrap_or_default();
     let or_else =
         if *userland_fallback { " (or, where that cannot be had, of this machine's own programs)" } else { "" };
+    let built =
+        build.as_ref().map(|build| format!(", built from {}", shown(&build.context.text()))).unwrap_or_default();
     let text = format!(
-        "Profile {}: a throw-away sandbox of {}{or_else}{runtime}, as user {}, {network}; it can write {} in {} and a \
+        "Profile {}: a throw-away sandbox of {}{built}{or_else}{runtime}, as user {}, {network}; it can write {} in {} and a \
          quarter of that in /tmp{exec}, and has {} of memory, {cpu} with weight {cpu_shares}, and {pids} processes. \
          Limits of each process: {}.",
         shown(profile),

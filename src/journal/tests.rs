@@ -128,6 +128,7 @@ fn envelope() -> Envelope {
         profile_hash: Hash([7; 32]),
         cage: Cage {
             image: "busybox:1.37".into(),
+            build: None,
             userland_fallback: false,
             user: "65534:65534".into(),
             working_dir: "/sandbox".into(),

@@ -15,7 +15,7 @@ use brig::engine::docker::{DockerEngine, DockerSettings};
 use brig::engine::{ArmedSandbox, Engine, Owner};
 use brig_core::id::SandboxId;
 use brig_core::problem::Problem;
-use brig_core::profile::{Cage, Network, ResolvedImage, SandboxSpec};
+use brig_core::profile::{Cage, Interpreter, Network, ResolvedImage, SandboxSpec};
 use brig_core::proposal::OutputStream;
 use brig_init::wire::{Fence, FenceFinder, Request, Step, Stream, Trailer};
 use futures_util::StreamExt as _;
@@ -177,6 +177,7 @@ fn ours(install: &str) -> HashMap<&'static str, Vec<String>> {
 pub fn cage() -> Cage {
     Cage {
         image: "brig.invalid/tests:1".to_owned(),
+        build: None,
         userland_fallback: true,
         user: "65534:65534".to_owned(),
         working_dir: "/sandbox".to_owned(),
@@ -191,7 +192,10 @@ pub fn cage() -> Cage {
         scratch_size: 16 << 20,
         secrets: BTreeMap::new(),
         volumes: Vec::new(),
-        interpreters: BTreeMap::new(),
+        interpreters: BTreeMap::from([(
+            "python".to_owned(),
+            Interpreter { command: vec!["python3".to_owned(), "-I".to_owned()], prewarm: false },
+        )]),
         scratch_exec: true,
     }
 }

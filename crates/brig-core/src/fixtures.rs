@@ -11,6 +11,7 @@ use crate::profile::{
 pub fn cage() -> Cage {
     Cage {
         image: "busybox:1.37".into(),
+        build: None,
         userland_fallback: false,
         user: "65534:65534".into(),
         working_dir: "/sandbox".into(),

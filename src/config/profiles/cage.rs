@@ -51,6 +51,7 @@ pub(super) fn read(root: &Section<'_>) -> Result<Cage, Problem> {
     let (scratch_size, scratch_exec) = scratch(root, memory)?;
     Ok(Cage {
         image: image(root)?,
+        build: None,
         userland_fallback: match root.item("image_fallback") {
             Some(item) => item.word(&[("none", false), ("userland", true)])?,
             None => false,

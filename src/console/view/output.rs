@@ -212,6 +212,7 @@ fn pool(row: &PoolRow, state: &State, painter: &Painter<'_>) -> Vec<Fact> {
     let source = match row.image_source {
         Some(ImageSource::Local) => ", which the engine had",
         Some(ImageSource::Pulled) => ", pulled",
+        Some(ImageSource::Built) => ", built",
         Some(ImageSource::Userland) => ", in its place one made from this machine's userland",
         None => "",
     };

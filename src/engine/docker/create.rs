@@ -233,6 +233,7 @@ mod tests {
     fn cage() -> Cage {
         Cage {
             image: "busybox".to_owned(),
+            build: None,
             userland_fallback: false,
             user: "65534:65533".to_owned(),
             working_dir: "/sandbox".to_owned(),

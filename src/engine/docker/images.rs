@@ -49,7 +49,7 @@ pub async fn resolve(shared: &Shared, cage: &Cage, progress: Progress<'_>) -> Re
     if !cage.userland_fallback {
         return Err(unavailable(&cage.image, &reason, None));
     }
-    let commands = [&["python3".to_owned()][..]];
+    let commands: Vec<_> = cage.interpreters.values().map(|interpreter| interpreter.command.as_slice()).collect();
     match Box::pin(userland::make(link, &commands, progress)).await {
         Ok(reference) => match find(shared, link, &reference).await? {
             Some(id) => Ok(ResolvedImage { id, source: ImageSource::Userland }),
