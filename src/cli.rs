@@ -17,6 +17,7 @@ pub mod context;
 pub mod exit;
 #[cfg(test)]
 mod fixtures;
+pub mod image;
 pub mod kill;
 pub mod logs;
 pub mod output;
@@ -83,6 +84,8 @@ enum Command {
     Reject(reject::Args),
     /// Kill running proposals or sandboxes at once
     Kill(kill::Args),
+    /// The images that sandboxes are made from: list, pull, build, prune
+    Image(image::Args),
     /// Verify or export the journal
     Audit(audit::Args),
     /// End the supervisor, and with it everything that runs
@@ -123,6 +126,7 @@ async fn dispatch(args: Args) -> Result<Exit, Stop> {
         Some(Command::Approve(args)) => Box::pin(approve::approve(&context, &args)).await,
         Some(Command::Reject(args)) => reject::reject(&context, &args).await,
         Some(Command::Kill(args)) => kill::kill(&context, &args).await,
+        Some(Command::Image(args)) => Box::pin(image::image(&context, args)).await,
         Some(Command::Audit(args)) => audit::audit(&context, &args).await,
         Some(Command::Stop(args)) => stop::stop(&context, &args).await,
     }

@@ -1,7 +1,7 @@
 //! What makes sandboxes. The supervisor knows this trait and nothing of what is behind it.
 //!
-//! An engine is asked for five things: is it there, make this image be there, arm a sandbox, kill one, and what of ours
-//! is still around. Every call is bounded in time by the engine itself. No word of Docker's appears here: an engine
+//! An engine is asked whether it is there, to make this image be there, to arm a sandbox, to kill one, what of ours is
+//! still around, and which images there are. Every call is bounded in time by the engine itself. No word of Docker's appears here: an engine
 //! without a daemon has to fit behind the same trait.
 
 use std::pin::Pin;
@@ -11,6 +11,7 @@ use brig_core::id::SandboxId;
 use brig_core::problem::Problem;
 use brig_core::profile::{Cage, ResolvedImage, SandboxSpec};
 use brig_core::proposal::OutputStream;
+use brig_core::time::Wall;
 use bytes::Bytes;
 use futures_util::future::BoxFuture;
 use futures_util::stream::BoxStream;
@@ -36,6 +37,25 @@ pub trait Engine: Send + Sync + 'static {
         progress: Progress<'a>,
     ) -> BoxFuture<'a, Result<ResolvedImage, Problem>>;
 
+    /// Pulls the cage's image although one is there, or builds it: with `anew` although nothing has changed. Unlike
+    /// [`Engine::resolve_image`] it never takes anything in its place.
+    fn bring_image<'a>(
+        &'a self,
+        cage: &'a Cage,
+        anew: bool,
+        progress: Progress<'a>,
+    ) -> BoxFuture<'a, Result<ResolvedImage, Problem>>;
+
+    /// What there is under a name or an identifier, if anything.
+    fn find_image<'a>(&'a self, reference: &'a str) -> BoxFuture<'a, Result<Option<StoredImage>, Problem>>;
+
+    /// The images that this installation has made.
+    fn made_images(&self) -> BoxFuture<'_, Result<Vec<StoredImage>, Problem>>;
+
+    /// Removes an image that this installation has made. One that is used, is somebody else's or was named by somebody is
+    /// left and the reason given; one that is gone is no error.
+    fn remove_image<'a>(&'a self, id: &'a str) -> BoxFuture<'a, Result<(), Problem>>;
+
     /// Creates a sandbox, attaches to it, starts it and waits until its init says that it is armed.
     /// On failure nothing is left behind.
     fn arm<'a>(&'a self, id: &'a SandboxId, spec: Arc<SandboxSpec>) -> BoxFuture<'a, Result<ArmedSandbox, Problem>>;
@@ -48,6 +68,19 @@ pub trait Engine: Send + Sync + 'static {
 
     /// What happens on the engine from the first poll on: look at the sightings after that. The stream ends, or yields a problem and ends, when it is lost.
     fn events(&self) -> BoxStream<'_, Result<EngineEvent, Problem>>;
+}
+
+/// An image that the engine has.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct StoredImage {
+    /// The engine's content identifier.
+    pub id: String,
+    /// Its names.
+    pub references: Vec<String>,
+    /// What it takes on disk, with what it shares with others.
+    pub bytes: u64,
+    /// When it was made.
+    pub created: Option<Wall>,
 }
 
 /// Receives lines about what takes long.

@@ -124,6 +124,7 @@ pub async fn serve_with(
         journal: journal.reader(),
         meters: meters.clone(),
         consoles: Arc::clone(&consoles),
+        engine: Arc::clone(&engine),
         access: Arc::new(Access {
             uid: process::uid(),
             operator_token: token.clone(),
@@ -137,7 +138,7 @@ pub async fn serve_with(
 
     let clock = Clock::start();
     let kept = kept_outputs(&recovered, &journal.reader()).await?;
-    let (state, effects) = restored(&settings, profiles, recovered, &kept, &*engine, clock)?;
+    let (state, effects) = restored(&settings, profiles.clone(), recovered, &kept, &*engine, clock)?;
     let identity =
         Identity { owner, host: process::hostname(), started_at: clock::wall(), ends_with_consoles: with_consoles };
     let tools = Tools {
@@ -154,7 +155,7 @@ pub async fn serve_with(
         tokio::spawn(watcher::engine(Arc::clone(&engine), mailbox.clone(), Arc::clone(&came))),
         tokio::spawn(watcher::reap(engine, mailbox.clone(), came, owner, process::host())),
         tokio::spawn(watcher::sample(meters, mailbox.clone(), consoles)),
-        tokio::spawn(watcher::profiles(places.clone(), settings, mailbox.clone())),
+        tokio::spawn(watcher::profiles(places.clone(), settings, profiles, mailbox.clone())),
         tokio::spawn(end_on_signals(mailbox)?),
     ];
     let (end_serving, ending) = tokio::sync::oneshot::channel();

@@ -351,6 +351,121 @@ pub enum Choice {
     Rejected,
 }
 
+/// An image, in `GET /v1/images`: that of a profile, or one that brig has made and no profile uses.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+pub struct ImageRow {
+    /// The profile that uses it.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub profile: Option<String>,
+    /// Its reference, as the profile names it or brig has named it.
+    pub image: String,
+    /// What it is built from, where it is.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub built_from: Option<String>,
+    /// The engine's identifier, when it is there.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub id: Option<String>,
+    /// Where it came from, once the profile's pool has looked for it.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub source: Option<ImageSource>,
+    /// What is being done to have it, for people.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub progress: Option<String>,
+    /// Bytes on disk, with what it shares with other images.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub bytes: Option<u64>,
+    /// When it was made.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub created: Option<Wall>,
+    /// Sandboxes that there are of the profile.
+    pub sandboxes: u32,
+}
+
+/// `POST /v1/images/bring`.
+#[derive(Clone, Debug, Serialize, Deserialize)]
+#[serde(deny_unknown_fields)]
+pub struct BringImage {
+    /// The profile whose image is meant.
+    pub profile: String,
+    /// Pull or build.
+    pub how: Bringing,
+    /// Build although nothing has changed, from the newest base.
+    #[serde(default)]
+    pub no_cache: bool,
+}
+
+/// How an image is brought.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "lowercase")]
+pub enum Bringing {
+    /// From its registry.
+    Pull,
+    /// From what the profile's `build` names.
+    Build,
+}
+
+/// A line of the answer to [`BringImage`]. The last is `done` or `problem`.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(tag = "type", rename_all = "lowercase")]
+pub enum ImageLine {
+    /// What is being done, for people; may hold what a program of the build wrote.
+    Progress {
+        /// One line.
+        line: String,
+    },
+    /// The image is there.
+    Done {
+        /// The engine's identifier.
+        id: String,
+        /// Where it came from.
+        source: ImageSource,
+    },
+    /// It is not.
+    Problem(Problem),
+}
+
+/// `POST /v1/images/prune`.
+#[derive(Clone, Copy, Debug, Serialize, Deserialize)]
+#[serde(deny_unknown_fields)]
+pub struct PruneImages {
+    /// Only say what would be removed.
+    #[serde(default)]
+    pub dry_run: bool,
+}
+
+/// What was removed.
+#[derive(Clone, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
+pub struct Pruned {
+    /// What is gone, or would be.
+    pub removed: Vec<RemovedImage>,
+    /// What no profile uses and stays nevertheless.
+    pub kept: Vec<KeptImage>,
+    /// Bytes of what is gone, with what it shared with images that stay.
+    pub bytes: u64,
+}
+
+/// An image that was removed.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+pub struct RemovedImage {
+    /// Its reference.
+    pub image: String,
+    /// The engine's identifier.
+    pub id: String,
+    /// Bytes on disk, with what it shared with others.
+    pub bytes: u64,
+}
+
+/// An image that could not be removed.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+pub struct KeptImage {
+    /// Its reference.
+    pub image: String,
+    /// The engine's identifier.
+    pub id: String,
+    /// What keeps it.
+    pub why: String,
+}
+
 /// Everything that a request can answer where there is nothing to say: `{}`.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
 pub struct Done {}

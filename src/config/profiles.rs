@@ -1,5 +1,6 @@
 //! Profiles: the shipped ones, compiled in, and the user's own, which come first.
 
+mod build;
 mod cage;
 mod refused;
 
@@ -20,9 +21,10 @@ use super::settings::{NAME_FORM, Settings, is_name};
 pub const SHIPPED: [(&str, &str); 1] = [("shell", include_str!("../../profiles/shell.toml"))];
 
 /// Keys of a profile, in the order in which a message lists them.
-const KEYS: [&str; 18] = [
+const KEYS: [&str; 19] = [
     "description",
     "image",
+    "build",
     "image_fallback",
     "user",
     "working_dir",
@@ -56,12 +58,12 @@ const MIB: u64 = 1 << 20;
 pub fn load(places: &Places, settings: &Settings) -> Result<Vec<Profile>, Problem> {
     let mut profiles = BTreeMap::new();
     for (name, text) in SHIPPED {
-        profiles.insert(name.to_owned(), parse(name, &format!("profiles/{name}.toml (shipped)"), text)?);
+        profiles.insert(name.to_owned(), parse(name, &format!("profiles/{name}.toml (shipped)"), text, None)?);
     }
     for path in files(&places.profiles_dir())? {
         let name = name_of(&path)?;
         let text = fs::read_to_string(&path).map_err(|error| unreadable(&path, &error))?;
-        profiles.insert(name.clone(), parse(&name, &path.display().to_string(), &text)?);
+        profiles.insert(name.clone(), parse(&name, &path.display().to_string(), &text, path.parent())?);
     }
     if !profiles.contains_key(&settings.default_profile) {
         let known: Vec<&str> = profiles.keys().map(String::as_str).collect();
@@ -81,18 +83,19 @@ pub fn load(places: &Places, settings: &Settings) -> Result<Vec<Profile>, Proble
     Ok(profiles.into_values().collect())
 }
 
-/// Reads one profile from the text of a file that people know as `file`.
+/// Reads one profile from the text of a file that people know as `file`. Paths in it begin in `directory`; what brig ships
+/// is in none.
 ///
 /// # Errors
 /// `config`, with file, line and column.
-pub fn parse(name: &str, file: &str, text: &str) -> Result<Profile, Problem> {
+pub fn parse(name: &str, file: &str, text: &str, directory: Option<&Path>) -> Result<Profile, Problem> {
     let document = Source { name: file, text }.parse()?;
     let root = document.root();
     root.only(&KEYS, &refused::REFUSED)?;
     Ok(Profile {
         name: name.to_owned(),
         description: description(&root)?,
-        cage: cage::read(&root)?,
+        cage: cage::read(&root, name, directory)?,
         timeout_ms: match root.item("timeout") {
             Some(item) => item.duration(1..=DAY)?,
             None => MINUTE,

@@ -7,7 +7,9 @@
 mod address;
 mod arm;
 mod attach;
+mod build;
 mod create;
+mod credentials;
 mod end;
 mod failure;
 mod images;
@@ -15,6 +17,7 @@ mod init_volume;
 mod link;
 mod meter;
 mod seccomp;
+mod stock;
 mod userland;
 mod watch;
 
@@ -34,7 +37,7 @@ use self::images::ImageFacts;
 use self::link::Link;
 use crate::sync::lock;
 
-use super::{ArmedSandbox, Engine, EngineEvent, EngineInfo, Owner, Progress, Sighting};
+use super::{ArmedSandbox, Engine, EngineEvent, EngineInfo, Owner, Progress, Sighting, StoredImage};
 
 /// Init, as it runs in every sandbox.
 static INIT: &[u8] = include_bytes!(env!("BRIG_INIT_PATH"));
@@ -182,6 +185,27 @@ impl Engine for DockerEngine {
         progress: Progress<'a>,
     ) -> BoxFuture<'a, Result<ResolvedImage, Problem>> {
         images::resolve(&self.shared, cage, progress).boxed()
+    }
+
+    fn bring_image<'a>(
+        &'a self,
+        cage: &'a Cage,
+        anew: bool,
+        progress: Progress<'a>,
+    ) -> BoxFuture<'a, Result<ResolvedImage, Problem>> {
+        images::bring(&self.shared, cage, anew, progress).boxed()
+    }
+
+    fn find_image<'a>(&'a self, reference: &'a str) -> BoxFuture<'a, Result<Option<StoredImage>, Problem>> {
+        async move { stock::find(self.shared.link().await?, reference).await }.boxed()
+    }
+
+    fn made_images(&self) -> BoxFuture<'_, Result<Vec<StoredImage>, Problem>> {
+        async move { stock::made(self.shared.link().await?, &self.shared.settings.install).await }.boxed()
+    }
+
+    fn remove_image<'a>(&'a self, id: &'a str) -> BoxFuture<'a, Result<(), Problem>> {
+        async move { stock::remove(self.shared.link().await?, &self.shared.settings.install, id).await }.boxed()
     }
 
     fn arm<'a>(&'a self, id: &'a SandboxId, spec: Arc<SandboxSpec>) -> BoxFuture<'a, Result<ArmedSandbox, Problem>> {

@@ -20,7 +20,7 @@ use futures_util::stream::{self, BoxStream, StreamExt as _};
 use tokio::sync::{mpsc, watch};
 use tokio::time::sleep;
 
-use super::{ArmedSandbox, Engine, EngineEvent, EngineInfo, Owner, Progress, Sighting};
+use super::{ArmedSandbox, Engine, EngineEvent, EngineInfo, Owner, Progress, Sighting, StoredImage};
 pub use sandbox::Served;
 use sandbox::{FixedMeter, Piece, Sandbox};
 pub use script::{Act, Script};
@@ -242,6 +242,30 @@ impl Engine for ScriptedEngine {
             Ok(ResolvedImage { id: inner.image.clone(), source: ImageSource::Local })
         }
         .boxed()
+    }
+
+    fn bring_image<'a>(
+        &'a self,
+        cage: &'a Cage,
+        _: bool,
+        progress: Progress<'a>,
+    ) -> BoxFuture<'a, Result<ResolvedImage, Problem>> {
+        self.resolve_image(cage, progress)
+    }
+
+    fn find_image<'a>(&'a self, _: &'a str) -> BoxFuture<'a, Result<Option<StoredImage>, Problem>> {
+        let id = self.shared.lock().image.clone();
+        let image = StoredImage { id, references: vec!["scripted".to_owned()], bytes: 1, created: None };
+        async move { Ok(Some(image)) }.boxed()
+    }
+
+    fn made_images(&self) -> BoxFuture<'_, Result<Vec<StoredImage>, Problem>> {
+        // Its one image is nobody's making.
+        async { Ok(Vec::new()) }.boxed()
+    }
+
+    fn remove_image<'a>(&'a self, id: &'a str) -> BoxFuture<'a, Result<(), Problem>> {
+        async move { Err(Problem::new(Code::EngineRefused, format!("{id} was not made by this brig"))) }.boxed()
     }
 
     fn arm<'a>(&'a self, id: &'a SandboxId, _: Arc<SandboxSpec>) -> BoxFuture<'a, Result<ArmedSandbox, Problem>> {

@@ -348,6 +348,7 @@ impl Core {
                 let now = self.clock.now();
                 drop(reply.send(self.state.pool(&name).map(|pool| view::pool_row(&self.state, pool, now))));
             }
+            Query::Images(reply) => drop(reply.send(view::profile_images(&self.state))),
             Query::Profiles(reply) => drop(reply.send(view::profile_rows(&self.state))),
         }
     }

@@ -3,6 +3,7 @@
 use brig_core::id::{ProposalId, SandboxId};
 use brig_core::machine::{Answer, Choice, Event, Target};
 use brig_core::problem::{Code, Problem};
+use brig_core::profile::{Cage, ResolvedImage};
 use brig_core::proposal::{Agent, Draft, Operator};
 use bytes::Bytes;
 use tokio::sync::{broadcast, mpsc, oneshot, watch};
@@ -75,8 +76,25 @@ pub enum Query {
     Named(String, oneshot::Sender<(Vec<ProposalId>, Vec<SandboxId>)>),
     /// The pool of a profile.
     Pool(Option<String>, oneshot::Sender<Option<PoolRow>>),
+    /// The images that profiles name.
+    Images(oneshot::Sender<Vec<ProfileImage>>),
     /// The profiles.
     Profiles(oneshot::Sender<Vec<ProfileRow>>),
+}
+
+/// The image that a profile names.
+#[derive(Debug)]
+pub struct ProfileImage {
+    /// The profile's name.
+    pub profile: String,
+    /// What of it decides about the image, and all else.
+    pub cage: Cage,
+    /// What it is, where that is known.
+    pub resolved: Option<ResolvedImage>,
+    /// What is being done to have it.
+    pub progress: Option<String>,
+    /// Sandboxes that there are of it.
+    pub sandboxes: u32,
 }
 
 /// Reaches the state's task. Cheap to clone.

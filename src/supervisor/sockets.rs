@@ -7,6 +7,7 @@ mod access;
 mod agent;
 mod body;
 mod follow;
+mod images;
 mod listener;
 mod operator;
 mod reply;

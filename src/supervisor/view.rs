@@ -4,6 +4,7 @@ use brig_core::id::SandboxId;
 use brig_core::machine::{EngineState, Pool, Proposal, Sandbox, State};
 use brig_core::time::Now;
 
+use super::message::ProfileImage;
 use crate::api::wire::{PoolRow, ProfileRow, ProposalDetail, ProposalRow, RunRow, SandboxRow, Since, UsageRow};
 
 /// Characters of a reason that a row carries.
@@ -80,6 +81,21 @@ pub fn pool_row(state: &State, pool: &Pool, now: Now) -> PoolRow {
         last_error: pool.last_error.clone(),
         retry_at: pool.retries_at(now),
     }
+}
+
+/// The images that profiles name.
+pub fn profile_images(state: &State) -> Vec<ProfileImage> {
+    let image = |pool: &Pool| {
+        let counts = state.counts(pool);
+        ProfileImage {
+            profile: pool.profile.name.clone(),
+            cage: pool.profile.cage.clone(),
+            resolved: pool.image.resolved.clone(),
+            progress: pool.image.progress.clone(),
+            sandboxes: counts.warm + counts.arming + counts.busy,
+        }
+    };
+    state.pools().map(image).collect()
 }
 
 /// The profiles, as agents see them.

@@ -8,14 +8,17 @@ use std::time::{Duration, SystemTime};
 
 use brig_core::machine::Event;
 use brig_core::problem::{Code, Problem};
+use brig_core::profile::{Build, Hash, Profile};
 use futures_util::StreamExt as _;
 use tokio::sync::Notify;
+use tokio::task::spawn_blocking;
 use tokio::time::{interval, sleep, timeout};
 
 use super::message::{Mailbox, Message};
 use super::meters::Meters;
 use super::process;
 use crate::config::{self, Places, Settings};
+use crate::context;
 use crate::engine::{Engine, Owner, Sighting};
 
 /// How long the engine is left alone after it was away, at first and at most.
@@ -128,19 +131,28 @@ pub async fn read_usage(meters: &Meters, mailbox: &Mailbox) {
     }
 }
 
-/// Reads the profiles anew whenever one of their files has changed. What is wrong keeps those that were.
-pub async fn profiles(places: Places, settings: Settings, mailbox: Mailbox) {
-    let mut seen = fingerprint(&places);
+/// Reads the profiles anew whenever one of their files has changed, or one of those that their images are built from. What
+/// is wrong keeps those that were.
+pub async fn profiles(places: Places, settings: Settings, profiles: Vec<Profile>, mailbox: Mailbox) {
+    let mut builds = builds_of(&profiles);
+    let mut seen = look(&places, &builds).await;
     loop {
         sleep(CONFIG_EVERY).await;
-        let now = fingerprint(&places);
+        let now = look(&places, &builds).await;
         if now == seen {
             continue;
         }
         seen = now;
-        match config::profiles::load(&places, &settings) {
+        let (reading, with) = (places.clone(), settings.clone());
+        let Ok(loaded) = spawn_blocking(move || config::profiles::load(&reading, &with)).await else { continue };
+        match loaded {
             Ok(profiles) => {
                 tracing::info!("profiles were read anew");
+                let now = builds_of(&profiles);
+                if now != builds {
+                    builds = now;
+                    seen = look(&places, &builds).await;
+                }
                 mailbox.send(Message::ConfigProblem(None)).await;
                 mailbox.event(Event::Profiles { profiles }).await;
             }
@@ -150,6 +162,17 @@ pub async fn profiles(places: Places, settings: Settings, mailbox: Mailbox) {
             }
         }
     }
+}
+
+fn builds_of(profiles: &[Profile]) -> Vec<Build> {
+    profiles.iter().filter_map(|profile| profile.cage.build.clone()).collect()
+}
+
+/// What can be seen of the files without reading them.
+async fn look(places: &Places, builds: &[Build]) -> (Fingerprint, Vec<Option<Hash>>) {
+    let (places, builds) = (places.clone(), builds.to_vec());
+    let looking = spawn_blocking(move || (fingerprint(&places), builds.iter().map(context::glance).collect()));
+    looking.await.unwrap_or_default()
 }
 
 type Fingerprint = Vec<(PathBuf, Option<SystemTime>, u64)>;

@@ -1,11 +1,12 @@
 //! The part of a profile that makes the sandbox.
 
 use std::collections::BTreeMap;
+use std::path::Path;
 
 use brig_core::problem::Problem;
-use brig_core::profile::{Cage, Network, Ulimit};
+use brig_core::profile::{Build, Cage, Network, Ulimit};
 
-use super::MIB;
+use super::{MIB, build};
 use crate::config::read::{Item, Section};
 use crate::config::units;
 
@@ -42,16 +43,18 @@ const ULIMITS: [&str; 14] = [
     "stack",
 ];
 
-pub(super) fn read(root: &Section<'_>) -> Result<Cage, Problem> {
+/// Reads it. The profile's name and where its file is, if in any directory, decide about the image that is built.
+pub(super) fn read(root: &Section<'_>, profile: &str, directory: Option<&Path>) -> Result<Cage, Problem> {
     let memory = match root.item("mem_limit") {
         Some(item) => item.size(LEAST_MEMORY..=MOST_MEMORY)?,
         None => 128 * MIB,
     };
     let runtime = root.item("runtime").map(|item| runtime(&item)).transpose()?;
     let (scratch_size, scratch_exec) = scratch(root, memory)?;
+    let build = build::read(root, directory)?;
     Ok(Cage {
-        image: image(root)?,
-        build: None,
+        image: image(root, profile, build.as_ref())?,
+        build,
         userland_fallback: match root.item("image_fallback") {
             Some(item) => item.word(&[("none", false), ("userland", true)])?,
             None => false,
@@ -78,10 +81,16 @@ pub(super) fn read(root: &Section<'_>) -> Result<Cage, Problem> {
     })
 }
 
-fn image(root: &Section<'_>) -> Result<String, Problem> {
+fn image(root: &Section<'_>, profile: &str, build: Option<&Build>) -> Result<String, Problem> {
     let example = "write an image's reference, as in image = \"busybox:1.37\"";
-    let Some(item) = root.item("image") else {
-        return Err(root.missing("image", example));
+    let item = match (root.item("image"), build) {
+        (None, None) => return Err(root.missing("image", &format!("{example}; or `build`, to build one"))),
+        (None, Some(build)) => return Ok(build.reference(profile)),
+        (Some(item), Some(_)) => {
+            let help = "keep one of them: brig names what it builds after its content";
+            return Err(item.problem("`build` is there as well", help));
+        }
+        (Some(item), None) => item,
     };
     let text = item.text()?;
     let fits = |b: u8| b.is_ascii_alphanumeric() || b"._:/@-".contains(&b);
@@ -136,7 +145,7 @@ fn working_dir(item: &Item<'_>) -> Result<String, Problem> {
     Ok(text.to_owned())
 }
 
-fn environment(item: &Item<'_>) -> Result<BTreeMap<String, String>, Problem> {
+pub(super) fn environment(item: &Item<'_>) -> Result<BTreeMap<String, String>, Problem> {
     let mut variables = BTreeMap::new();
     let Some(list) = item.list() else {
         if !item.is_table() {

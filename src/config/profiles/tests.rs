@@ -5,12 +5,12 @@ use brig_core::profile::{Network, Ulimit};
 use super::*;
 
 fn profile(text: &str) -> Profile {
-    parse("p", "p.toml", &format!("image = \"a\"\n{text}")).unwrap()
+    parse("p", "p.toml", &format!("image = \"a\"\n{text}"), None).unwrap()
 }
 
 /// The message and the help of a profile whose second line is `text`.
 fn refused(text: &str) -> (String, String) {
-    let problem = parse("p", "p.toml", &format!("image = \"a\"\n{text}")).unwrap_err();
+    let problem = parse("p", "p.toml", &format!("image = \"a\"\n{text}"), None).unwrap_err();
     assert_eq!(problem.code, Code::Config);
     (problem.message, problem.help)
 }
@@ -18,9 +18,9 @@ fn refused(text: &str) -> (String, String) {
 #[test]
 fn the_shipped_profiles_are_what_their_files_say() {
     for (name, text) in SHIPPED {
-        assert!(parse(name, name, text).is_ok(), "{:?}", parse(name, name, text));
+        assert!(parse(name, name, text, None).is_ok(), "{:?}", parse(name, name, text, None));
     }
-    let shell = parse("shell", "shell", SHIPPED[0].1).unwrap();
+    let shell = parse("shell", "shell", SHIPPED[0].1, None).unwrap();
     assert_eq!(shell.name, "shell");
     assert_eq!((shell.timeout_ms, shell.output_limit), (60_000, 8 << 20));
     assert_eq!(shell.pool, PoolPolicy { target: 2, max: 8, max_age_ms: 1_800_000 });
@@ -179,7 +179,7 @@ fn no_key_loosens_a_sandbox_and_each_says_why() {
     }
     assert!(refused("read_only = false").1.starts_with("this is always so and needs no key"));
     assert!(refused("command = \"sh\"").1.starts_with("what runs is what an agent proposes"));
-    for key in ["build = \".\"", "volumes = []", "[interpreter.python]"] {
+    for key in ["volumes = []", "[interpreter.python]"] {
         assert!(refused(key).1.contains("planned and not there yet"), "{key}");
     }
     let (message, help) = refused("network_mode = \"bridge\"");
@@ -192,10 +192,10 @@ fn no_key_loosens_a_sandbox_and_each_says_why() {
 fn slips_are_named_with_what_was_meant() {
     let (message, help) = refused("mem_limt = \"1g\"");
     assert_eq!(message, "p.toml:2:1: `mem_limt` is no key, did you mean `mem_limit`?");
-    assert!(help.starts_with("known here: description, image, image_fallback, user"), "{help}");
+    assert!(help.starts_with("known here: description, image, build, image_fallback, user"), "{help}");
     assert_eq!(refused("[pool]\ntraget = 1").0, "p.toml:3:1: `pool.traget` is no key, did you mean `target`?");
     assert_eq!(refused("ulimits.no_file = 1").0, "p.toml:2:9: `ulimits.no_file` is no key, did you mean `nofile`?");
-    let problem = parse("p", "p.toml", "user = \"1:1\"").unwrap_err();
+    let problem = parse("p", "p.toml", "user = \"1:1\"", None).unwrap_err();
     assert_eq!(problem.message, "p.toml:1:1: `image` is missing");
     assert_eq!(problem.help, "write an image's reference, as in image = \"busybox:1.37\"");
 }
@@ -253,4 +253,77 @@ fn the_users_own_files_replace_and_add() {
     let problem = names(&Settings::default()).unwrap_err();
     assert!(problem.message.ends_with("Big One.toml: the file's name cannot be a profile's name"), "{problem}");
     assert!(problem.help.contains("a-z, 0-9, - and _"), "{problem}");
+}
+
+/// Reads a profile that has `build` and is beside these files.
+fn built(files: &[(&str, &str)], text: &str) -> (tempfile::TempDir, Result<Profile, Problem>) {
+    let directory = tempfile::tempdir().unwrap();
+    for (name, content) in files {
+        let path = directory.path().join(name);
+        fs::create_dir_all(path.parent().unwrap()).unwrap();
+        fs::write(path, content).unwrap();
+    }
+    let profile = parse("p", "p.toml", text, Some(directory.path()));
+    (directory, profile)
+}
+
+#[test]
+fn what_is_built_is_named_after_its_content_and_lies_beside_the_profile() {
+    let files = [("it/Dockerfile", "FROM x"), ("it/other", "FROM y")];
+    let (directory, short) = built(&files, "build = \"./it\"");
+    let short = short.unwrap().cage;
+    let build = short.build.unwrap();
+    let context = directory.path().canonicalize().unwrap().join("it");
+    assert_eq!(build.context, brig_core::profile::Context::Directory(context.to_str().unwrap().to_owned()));
+    assert!(short.image.starts_with("brig-build:p-"), "{}", short.image);
+    let long = "[build]\ncontext = \"it\"\ndockerfile = \"other\"\nargs = { A = 1 }\ntarget = \"last\"";
+    let long = built(&files, long).1.unwrap().cage;
+    assert_ne!(long.image, short.image);
+    let build = long.build.unwrap();
+    assert_eq!(
+        (build.dockerfile.as_str(), build.target.as_deref(), build.args["A"].as_str()),
+        ("other", Some("last"), "1")
+    );
+    let same = built(&files, "build = { context = \"it\" }").1.unwrap().cage;
+    assert_eq!(same.image, short.image);
+    let changed = built(&[("it/Dockerfile", "FROM z"), files[1]], "build = \"it\"").1.unwrap().cage;
+    assert_ne!(changed.image, short.image);
+}
+
+#[test]
+fn what_cannot_be_built_says_where_and_what_to_write() {
+    let cases = [
+        ("build = \"gone\"", "1:9: `build`: there is no directory", "relative one begins where the profile's file is"),
+        ("build = \"empty\"", "there is no file Dockerfile in", "put a Dockerfile there"),
+        ("build = 7", "this is a whole number", "a directory or a table"),
+        ("build = { dockerfile = \"a\" }", "`context` is missing", "context = \".\""),
+        (
+            "build = { context = \".\", dockerfile = \"../a\" }",
+            "\"../a\" is no file in the context",
+            "below the context",
+        ),
+        ("build = \"https://x.example/y.git\"", "is no directory, and brig fetches nothing", "clone it"),
+        (
+            "build = { context = \".\", dockerfile_inline = \"\" }",
+            "`build.dockerfile_inline` is not taken",
+            "beside the profile",
+        ),
+        ("build = { context = \".\", contxt = \"\" }", "did you mean `context`?", "known here"),
+        ("image = \"a\"\nbuild = \".\"", "1:9: `image`: `build` is there as well", "keep one of them"),
+    ];
+    for (text, message, help) in cases {
+        let (_directory, profile) = built(&[("Dockerfile", "FROM x"), ("empty/a", "")], text);
+        let problem = profile.unwrap_err();
+        assert!(problem.message.contains(message), "{text}: {problem}");
+        assert!(problem.help.contains(help), "{text}: {problem}");
+    }
+}
+
+#[test]
+fn a_copy_of_a_shipped_profile_builds_what_is_shipped_until_it_has_files_of_its_own() {
+    let text = "build = { context = \"python\" }";
+    let shipped = brig_core::profile::Context::Shipped("python".to_owned());
+    assert_eq!(built(&[], text).1.unwrap().cage.build.unwrap().context, shipped);
+    let own = built(&[("python/Dockerfile", "FROM x")], text).1.unwrap();
+    assert_ne!(own.cage.build.unwrap().context, shipped);
 }

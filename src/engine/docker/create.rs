@@ -36,6 +36,10 @@ pub mod label {
     pub const SANDBOX: &str = "brig.sandbox";
     /// On init's volume and on the container that fills it: the hash of init.
     pub const INIT: &str = "brig.init";
+    /// On an image that brig has made: the installation. Not [`INSTALL`], which sandboxes would inherit from it.
+    pub const IMAGE: &str = "brig.image";
+    /// On an image that was built: the hash of the files that it was built from.
+    pub const BUILD: &str = "brig.build";
     /// On an image made of a machine's userland: the hash of what is in it.
     pub const USERLAND: &str = "brig.userland";
 }
@@ -223,14 +227,14 @@ fn mounts(cage: &Cage, around: &Surroundings<'_>) -> Vec<Mount> {
 }
 
 #[cfg(test)]
-mod tests {
+pub mod tests {
     use std::collections::BTreeMap;
 
     use brig_core::profile::{ImageSource, Network, ResolvedImage, Ulimit};
 
     use super::*;
 
-    fn cage() -> Cage {
+    pub fn cage() -> Cage {
         Cage {
             image: "busybox".to_owned(),
             build: None,

@@ -15,6 +15,7 @@ use super::access::Peer;
 use super::agent::{OutputOptions, detail, stream_output};
 use super::body::Payload;
 use super::follow::{self, not_found};
+use super::images;
 use super::reply::{self, Named, Options, Refusal};
 use super::server::Services;
 use crate::api::wire::{Choice, Done, ProposalRow, Snapshot, VerdictRequest};
@@ -36,10 +37,11 @@ pub fn routes() -> Router<Services> {
         .route("/v1/proposals/{id}/kill", post(kill_run))
         .route("/v1/sandboxes/{id}/kill", post(kill_sandbox))
         .route("/v1/shutdown", post(shutdown))
+        .merge(images::routes())
 }
 
 /// The operator who asks: a request that takes this is refused to everybody else, before its body is read.
-struct Asker(Operator);
+pub struct Asker(pub Operator);
 
 impl FromRequestParts<Services> for Asker {
     type Rejection = Refusal;

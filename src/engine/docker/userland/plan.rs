@@ -1,6 +1,6 @@
 //! Which files go into the image.
 
-use std::collections::{BTreeMap, HashMap};
+use std::collections::HashMap;
 use std::fs;
 use std::io::{self, Read as _};
 use std::os::unix::fs::MetadataExt as _;
@@ -11,6 +11,7 @@ use brig_core::encoding::Encoder;
 use brig_core::profile::Hash;
 
 use super::{node, python};
+use crate::archive::{Item, Items};
 
 /// Tools that people and agents expect of a shell. What the machine does not have is left out.
 #[rustfmt::skip]
@@ -73,24 +74,10 @@ fn is_python(name: &str) -> bool {
     name.strip_prefix("python").is_some_and(|version| version.bytes().all(|b| b.is_ascii_digit() || b == b'.'))
 }
 
-/// What is at one path of the image.
-#[derive(Debug, PartialEq, Eq)]
-pub enum Item {
-    /// A directory.
-    Directory,
-    /// A copy of a file of this machine, of this many bytes, last changed at that second.
-    Copy(PathBuf, u64, i64),
-    /// A few lines of text.
-    Text(&'static str),
-    /// A symbolic link.
-    Link(String),
-}
-
-/// Every path of the image, without the leading slash, with its mode. Ordered, so that a directory comes before what
-/// is in it and the same files always make the same plan.
+/// Every path of the image.
 #[derive(Debug, Default)]
 pub struct Plan {
-    pub items: BTreeMap<String, (u32, Item)>,
+    pub items: Items,
 }
 
 impl Plan {
