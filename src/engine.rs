@@ -37,12 +37,12 @@ pub trait Engine: Send + Sync + 'static {
         progress: Progress<'a>,
     ) -> BoxFuture<'a, Result<ResolvedImage, Problem>>;
 
-    /// Pulls the cage's image although one is there, or builds it: with `anew` although nothing has changed. Unlike
+    /// Pulls the cage's image although one is there, or builds it where its content has changed, or as `anew` says. Unlike
     /// [`Engine::resolve_image`] it never takes anything in its place.
     fn bring_image<'a>(
         &'a self,
         cage: &'a Cage,
-        anew: bool,
+        anew: Anew,
         progress: Progress<'a>,
     ) -> BoxFuture<'a, Result<ResolvedImage, Problem>>;
 
@@ -68,6 +68,15 @@ pub trait Engine: Send + Sync + 'static {
 
     /// What happens on the engine from the first poll on: look at the sightings after that. The stream ends, or yields a problem and ends, when it is lost.
     fn events(&self) -> BoxStream<'_, Result<EngineEvent, Problem>>;
+}
+
+/// What an image is built with although nothing of it has changed.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub struct Anew {
+    /// Nothing is taken from the builds before.
+    pub no_cache: bool,
+    /// The newest base is pulled.
+    pub pull: bool,
 }
 
 /// An image that the engine has.

@@ -11,6 +11,7 @@ mod budget;
 mod cli;
 mod docker_engine;
 mod end_to_end;
+mod images;
 mod supervisor;
 mod terminal;
 mod support {
@@ -19,6 +20,7 @@ mod support {
     pub mod fake;
     pub mod fake_daemon;
     pub mod proxy;
+    pub mod registry;
     pub mod screen;
     pub mod world;
 }

@@ -389,9 +389,12 @@ pub struct BringImage {
     pub profile: String,
     /// Pull or build.
     pub how: Bringing,
-    /// Build although nothing has changed, from the newest base.
+    /// Build although nothing has changed, and take nothing from earlier builds.
     #[serde(default)]
     pub no_cache: bool,
+    /// Build although nothing has changed, from the newest base.
+    #[serde(default)]
+    pub pull: bool,
 }
 
 /// How an image is brought.

@@ -37,9 +37,12 @@ enum Command {
     ///
     /// With --json one object a line: {profile, type, …}, where type is progress, done or problem.
     Build {
-        /// Build although nothing has changed, from the newest base, and take nothing from earlier builds
+        /// Build although nothing has changed, and take nothing from earlier builds
         #[arg(long)]
         no_cache: bool,
+        /// Build although nothing has changed, from the newest base
+        #[arg(long)]
+        pull: bool,
         /// Profiles
         profiles: Vec<String>,
     },
@@ -51,6 +54,13 @@ enum Command {
     },
 }
 
+/// What is built although nothing has changed.
+#[derive(Clone, Copy, Default)]
+struct Anew {
+    no_cache: bool,
+    pull: bool,
+}
+
 /// Does what was asked about images.
 ///
 /// # Errors
@@ -58,8 +68,10 @@ enum Command {
 pub async fn image(context: &Context, args: Args) -> Result<Exit, Stop> {
     match args.command {
         Command::Ls => list(context).await,
-        Command::Pull { profiles } => bring(context, profiles, Bringing::Pull, false).await,
-        Command::Build { no_cache, profiles } => bring(context, profiles, Bringing::Build, no_cache).await,
+        Command::Pull { profiles } => bring(context, profiles, Bringing::Pull, Anew::default()).await,
+        Command::Build { no_cache, pull, profiles } => {
+            bring(context, profiles, Bringing::Build, Anew { no_cache, pull }).await
+        }
         Command::Prune { dry_run } => prune(context, dry_run).await,
     }
 }
@@ -126,7 +138,7 @@ struct Told<'a> {
     line: &'a ImageLine,
 }
 
-async fn bring(context: &Context, profiles: Vec<String>, how: Bringing, no_cache: bool) -> Result<Exit, Stop> {
+async fn bring(context: &Context, profiles: Vec<String>, how: Bringing, anew: Anew) -> Result<Exit, Stop> {
     let client = context.operator()?;
     let all = profiles.is_empty();
     let profiles = if all { of_all(&client, how).await? } else { profiles };
@@ -136,7 +148,7 @@ async fn bring(context: &Context, profiles: Vec<String>, how: Bringing, no_cache
     }
     let mut failed = None;
     for profile in &profiles {
-        let request = BringImage { profile: profile.clone(), how, no_cache };
+        let request = BringImage { profile: profile.clone(), how, no_cache: anew.no_cache, pull: anew.pull };
         if let Err(problem) = one(context, &client, &request).await? {
             // Where all were meant, one that fails does not keep the others from being brought.
             if all && !context.json {

@@ -37,7 +37,7 @@ use self::images::ImageFacts;
 use self::link::Link;
 use crate::sync::lock;
 
-use super::{ArmedSandbox, Engine, EngineEvent, EngineInfo, Owner, Progress, Sighting, StoredImage};
+use super::{Anew, ArmedSandbox, Engine, EngineEvent, EngineInfo, Owner, Progress, Sighting, StoredImage};
 
 /// Init, as it runs in every sandbox.
 static INIT: &[u8] = include_bytes!(env!("BRIG_INIT_PATH"));
@@ -190,7 +190,7 @@ impl Engine for DockerEngine {
     fn bring_image<'a>(
         &'a self,
         cage: &'a Cage,
-        anew: bool,
+        anew: Anew,
         progress: Progress<'a>,
     ) -> BoxFuture<'a, Result<ResolvedImage, Problem>> {
         images::bring(&self.shared, cage, anew, progress).boxed()

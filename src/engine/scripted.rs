@@ -20,7 +20,7 @@ use futures_util::stream::{self, BoxStream, StreamExt as _};
 use tokio::sync::{mpsc, watch};
 use tokio::time::sleep;
 
-use super::{ArmedSandbox, Engine, EngineEvent, EngineInfo, Owner, Progress, Sighting, StoredImage};
+use super::{Anew, ArmedSandbox, Engine, EngineEvent, EngineInfo, Owner, Progress, Sighting, StoredImage};
 pub use sandbox::Served;
 use sandbox::{FixedMeter, Piece, Sandbox};
 pub use script::{Act, Script};
@@ -247,7 +247,7 @@ impl Engine for ScriptedEngine {
     fn bring_image<'a>(
         &'a self,
         cage: &'a Cage,
-        _: bool,
+        _: Anew,
         progress: Progress<'a>,
     ) -> BoxFuture<'a, Result<ResolvedImage, Problem>> {
         self.resolve_image(cage, progress)

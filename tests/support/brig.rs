@@ -1,5 +1,6 @@
 //! The real binary on the real daemon: an installation that exists for one test, and nothing of which is left after it.
 
+use std::collections::HashMap;
 use std::ffi::{OsStr, OsString};
 use std::os::unix::ffi::OsStrExt as _;
 use std::os::unix::process::ExitStatusExt as _;
@@ -7,7 +8,10 @@ use std::path::{Path, PathBuf};
 use std::process::Stdio;
 use std::time::{Duration, Instant};
 
-use bollard::query_parameters::{RemoveContainerOptionsBuilder, RemoveVolumeOptionsBuilder};
+use bollard::Docker;
+use bollard::query_parameters::{
+    ListImagesOptionsBuilder, RemoveContainerOptionsBuilder, RemoveImageOptionsBuilder, RemoveVolumeOptionsBuilder,
+};
 use brig::api::client::Client;
 use rustix::process::{Pid, Signal, kill_process};
 use serde_json::Value;
@@ -202,7 +206,8 @@ impl Brig {
     }
 
     pub async fn pool(&self) -> Value {
-        self.rows(&["pools"]).await.remove(0)
+        let rows = self.rows(&["pools"]).await;
+        rows.into_iter().find(|row| row["profile"] == "shell").expect("the pool of the profile")
     }
 
     pub async fn pool_is_full(&self) {
@@ -314,7 +319,18 @@ async fn clean(install: &str) -> Vec<String> {
         volumes.is_empty()
     })
     .await;
+    remove_built(&docker, install).await;
     left
+}
+
+/// Removes the images that were built. Those of the machine's own programs are every test's.
+async fn remove_built(docker: &Docker, install: &str) {
+    let filters = HashMap::from([("label", vec![format!("brig.image={install}"), "brig.build".to_owned()])]);
+    let options = ListImagesOptionsBuilder::new().filters(&filters).build();
+    for image in docker.list_images(Some(options)).await.unwrap_or_default() {
+        let options = RemoveImageOptionsBuilder::new().force(true).build();
+        let _ = docker.remove_image(&image.id, Some(options), None).await;
+    }
 }
 
 /// A command that has been started. It ends with the test.

@@ -26,7 +26,7 @@ const REFUSED: [Refusal; 14] = [
     ("cache_to", ELSEWHERE),
     ("additional_contexts", ELSEWHERE),
     ("no_cache", "write `brig image build --no-cache` when it is wanted"),
-    ("pull", "write `brig image build --no-cache` when it is wanted: it asks for the newest base as well"),
+    ("pull", "write `brig image build --pull` when it is wanted"),
     ("tags", "brig names what it builds after its content. Leave the key out"),
 ];
 

@@ -197,7 +197,7 @@ fn slips_are_named_with_what_was_meant() {
     assert_eq!(refused("ulimits.no_file = 1").0, "p.toml:2:9: `ulimits.no_file` is no key, did you mean `nofile`?");
     let problem = parse("p", "p.toml", "user = \"1:1\"", None).unwrap_err();
     assert_eq!(problem.message, "p.toml:1:1: `image` is missing");
-    assert_eq!(problem.help, "write an image's reference, as in image = \"busybox:1.37\"");
+    assert_eq!(problem.help, "write an image's reference, as in image = \"busybox:1.37\"; or `build`, to build one");
 }
 
 #[test]

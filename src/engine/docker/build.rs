@@ -16,7 +16,7 @@ use super::link::Link;
 use super::{credentials, failure};
 use crate::archive::{self, Items};
 use crate::context;
-use crate::engine::Progress;
+use crate::engine::{Anew, Progress};
 
 /// For reading the context, which can be some hundred megabytes.
 const READING: Duration = Duration::from_secs(60);
@@ -45,19 +45,18 @@ impl From<Problem> for Failed {
     }
 }
 
-/// Builds the image under the cage's name. With `anew` nothing is taken from the builds before, and the newest base is
-/// asked for; else an image that has come meanwhile will do.
+/// Builds the image under the cage's name. Where nothing is wanted anew, an image that has come meanwhile will do.
 pub async fn build(
     link: &Link,
     install: &str,
     cage: &Cage,
     build: &Build,
-    anew: bool,
+    anew: Anew,
     progress: Progress<'_>,
 ) -> Result<(), Failed> {
     progress(&format!("waiting to build {}", cage.image));
     let _one_at_a_time = BUILDING.lock().await;
-    if !anew && super::images::has(link, &cage.image).await? {
+    if anew == Anew::default() && super::images::has(link, &cage.image).await? {
         return Ok(());
     }
     progress(&format!("building {}: reading {}", cage.image, build.context.text()));
@@ -94,7 +93,7 @@ async fn run(
     cage: &Cage,
     build: &Build,
     items: Items,
-    anew: bool,
+    anew: Anew,
     progress: Progress<'_>,
 ) -> Result<(), Failed> {
     let labels = HashMap::from([(label::IMAGE, install.to_owned()), (label::BUILD, build.content.hex())]);
@@ -106,10 +105,10 @@ async fn run(
         .labels(&labels)
         .buildargs(&args)
         .target(build.target.as_deref().unwrap_or(""))
-        .nocache(anew)
+        .nocache(anew.no_cache)
         .rm(true)
         .forcerm(true);
-    if anew {
+    if anew.pull {
         options = options.pull("true");
     }
     let (logins, remark) = credentials::all().await;

@@ -14,7 +14,7 @@ use super::build::{self, Failed};
 use super::failure::{self, Failure};
 use super::link::{Link, QUICK, processor_name};
 use super::{Shared, credentials, lock, userland};
-use crate::engine::Progress;
+use crate::engine::{Anew, Progress};
 
 /// A pull that has not said anything for so long at its beginning goes nowhere: no registry is reached.
 const FIRST_WORD: Duration = Duration::from_secs(20);
@@ -40,7 +40,7 @@ pub async fn resolve(shared: &Shared, cage: &Cage, progress: Progress<'_>) -> Re
         let source = if cage.build.is_some() { ImageSource::Built } else { ImageSource::Local };
         return Ok(ResolvedImage { id, source });
     }
-    let failed = match Box::pin(fetch(shared, link, cage, false, progress)).await {
+    let failed = match Box::pin(fetch(shared, link, cage, Anew::default(), progress)).await {
         Ok(image) => return Ok(image),
         Err(failed) if failed.problem.code == Code::EngineUnreachable => return Err(failed.problem),
         Err(failed) => failed,
@@ -62,7 +62,7 @@ pub async fn resolve(shared: &Shared, cage: &Cage, progress: Progress<'_>) -> Re
 }
 
 /// See [`crate::engine::Engine::bring_image`].
-pub async fn bring(shared: &Shared, cage: &Cage, anew: bool, progress: Progress<'_>) -> Result<ResolvedImage, Problem> {
+pub async fn bring(shared: &Shared, cage: &Cage, anew: Anew, progress: Progress<'_>) -> Result<ResolvedImage, Problem> {
     let link = shared.link().await?;
     Box::pin(fetch(shared, link, cage, anew, progress)).await.map_err(|failed| failed.problem)
 }
@@ -72,7 +72,7 @@ async fn fetch(
     shared: &Shared,
     link: &Link,
     cage: &Cage,
-    anew: bool,
+    anew: Anew,
     progress: Progress<'_>,
 ) -> Result<ResolvedImage, Failed> {
     let source = if let Some(from) = &cage.build {

@@ -17,7 +17,7 @@ use super::reply::{self, Refusal};
 use super::server::Services;
 use crate::api::ndjson;
 use crate::api::wire::{BringImage, Bringing, ImageLine, ImageRow, KeptImage, PruneImages, Pruned, RemovedImage};
-use crate::engine::StoredImage;
+use crate::engine::{Anew, StoredImage};
 use crate::supervisor::message::{ProfileImage, Query};
 
 /// Lines of a build that may wait for a client; one that is further behind misses some.
@@ -109,7 +109,7 @@ fn wanted(request: &BringImage, named: Vec<ProfileImage>) -> Result<ProfileImage
     match (request.how, image.cage.build.is_some()) {
         (Bringing::Pull, true) => wrong(
             &format!("the image of profile `{name}` is built and not pulled"),
-            &format!("`brig image build {name}`; with --no-cache it asks for the newest base as well"),
+            &format!("`brig image build {name}`; with --pull it asks for the newest base"),
         ),
         (Bringing::Build, false) => wrong(
             &format!("profile `{name}` has no `build`: its image is pulled"),
@@ -127,7 +127,8 @@ async fn tell(services: Services, request: BringImage, image: ProfileImage, line
         let _ = told.try_send(ndjson(&ImageLine::Progress { line: line.to_owned() }));
     };
     let engine = services.engine;
-    let bringing = async move { engine.bring_image(&image.cage, request.no_cache, &progress).await };
+    let anew = Anew { no_cache: request.no_cache, pull: request.pull };
+    let bringing = async move { engine.bring_image(&image.cage, anew, &progress).await };
     let mut bringing = std::pin::pin!(bringing);
     let result = loop {
         tokio::select! {
