@@ -3,3 +3,4 @@
 
 mod building;
 mod pulling;
+mod shipped;

@@ -1,6 +1,5 @@
 //! The real binary on the real daemon: an installation that exists for one test, and nothing of which is left after it.
 
-use std::collections::HashMap;
 use std::ffi::{OsStr, OsString};
 use std::os::unix::ffi::OsStrExt as _;
 use std::os::unix::process::ExitStatusExt as _;
@@ -8,10 +7,7 @@ use std::path::{Path, PathBuf};
 use std::process::Stdio;
 use std::time::{Duration, Instant};
 
-use bollard::Docker;
-use bollard::query_parameters::{
-    ListImagesOptionsBuilder, RemoveContainerOptionsBuilder, RemoveImageOptionsBuilder, RemoveVolumeOptionsBuilder,
-};
+use bollard::query_parameters::{RemoveContainerOptionsBuilder, RemoveVolumeOptionsBuilder};
 use brig::api::client::Client;
 use rustix::process::{Pid, Signal, kill_process};
 use serde_json::Value;
@@ -19,7 +15,7 @@ use tempfile::TempDir;
 use tokio::io::{AsyncBufReadExt as _, AsyncRead, AsyncReadExt as _, BufReader};
 use tokio::process::{Child, ChildStdout, Command};
 
-use super::docker::{containers, daemon, until, volumes};
+use super::docker::{containers, daemon, remove_built, until, volumes};
 
 /// Longer than anything here takes on a machine that is busy with other things.
 pub const BOUND: Duration = Duration::from_secs(60);
@@ -321,16 +317,6 @@ async fn clean(install: &str) -> Vec<String> {
     .await;
     remove_built(&docker, install).await;
     left
-}
-
-/// Removes the images that were built. Those of the machine's own programs are every test's.
-async fn remove_built(docker: &Docker, install: &str) {
-    let filters = HashMap::from([("label", vec![format!("brig.image={install}"), "brig.build".to_owned()])]);
-    let options = ListImagesOptionsBuilder::new().filters(&filters).build();
-    for image in docker.list_images(Some(options)).await.unwrap_or_default() {
-        let options = RemoveImageOptionsBuilder::new().force(true).build();
-        let _ = docker.remove_image(&image.id, Some(options), None).await;
-    }
 }
 
 /// A command that has been started. It ends with the test.

@@ -8,8 +8,8 @@ use std::time::{Duration, Instant};
 use bollard::Docker;
 use bollard::models::ContainerSummaryStateEnum;
 use bollard::query_parameters::{
-    InspectContainerOptions, ListContainersOptionsBuilder, ListVolumesOptionsBuilder, RemoveContainerOptionsBuilder,
-    RemoveVolumeOptionsBuilder,
+    InspectContainerOptions, ListContainersOptionsBuilder, ListImagesOptionsBuilder, ListVolumesOptionsBuilder,
+    RemoveContainerOptionsBuilder, RemoveImageOptionsBuilder, RemoveVolumeOptionsBuilder,
 };
 use brig::engine::docker::{DockerEngine, DockerSettings};
 use brig::engine::{ArmedSandbox, Engine, Owner};
@@ -125,6 +125,22 @@ async fn clean(install: &str) {
             let _ = docker.remove_volume(volume, Some(RemoveVolumeOptionsBuilder::new().build())).await;
         }
         volumes.is_empty() && containers(&docker, install).await.is_empty()
+    })
+    .await;
+    remove_built(&docker, install).await;
+}
+
+/// Removes the images that were built. Those of the machine's own programs are every test's.
+pub async fn remove_built(docker: &Docker, install: &str) {
+    let filters = HashMap::from([("label", vec![format!("brig.image={install}"), "brig.build".to_owned()])]);
+    until("the images that were built are removed", BOUND, async || {
+        let options = ListImagesOptionsBuilder::new().filters(&filters).build();
+        let images = docker.list_images(Some(options)).await.unwrap_or_default();
+        for image in &images {
+            let options = RemoveImageOptionsBuilder::new().force(true).build();
+            let _ = docker.remove_image(&image.id, Some(options), None).await;
+        }
+        images.is_empty()
     })
     .await;
 }

@@ -226,6 +226,9 @@ pub struct Volume {
     pub target: String,
 }
 
+/// Languages whose interpreters can be started before a request comes.
+pub const PREWARMED: [&str; 2] = ["node", "python"];
+
 /// What runs code of one language.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
 pub struct Interpreter {

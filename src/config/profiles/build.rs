@@ -6,7 +6,8 @@ use std::path::Path;
 use brig_core::problem::{Code, Problem};
 use brig_core::profile::{Build, Context};
 
-use super::cage::environment;
+use super::Base;
+use super::environment::{check_name, checked};
 use crate::config::read::{Item, Refusal, Section};
 use crate::context;
 
@@ -30,8 +31,9 @@ const REFUSED: [Refusal; 14] = [
     ("tags", "brig names what it builds after its content. Leave the key out"),
 ];
 
-/// Reads the key. `directory` is where the profile's file is; a profile that brig ships is in none.
-pub(super) fn read(root: &Section<'_>, directory: Option<&Path>) -> Result<Option<Build>, Problem> {
+/// Reads the key.
+pub(super) fn read(root: &Section<'_>, base: &Base<'_>) -> Result<Option<Build>, Problem> {
+    let directory = base.directory;
     let Some(item) = root.item("build") else { return Ok(None) };
     let example =
         "write a directory, as in \".\", or a table, as in { context = \".\", args = { BASE = \"alpine:3\" } }";
@@ -43,7 +45,7 @@ pub(super) fn read(root: &Section<'_>, directory: Option<&Path>) -> Result<Optio
             find(&place, directory)?,
             place,
             table.item("dockerfile").map_or_else(|| Ok("Dockerfile".to_owned()), |item| dockerfile(&item))?,
-            table.item("args").map_or_else(|| Ok(BTreeMap::new()), |item| environment(&item))?,
+            table.item("args").map_or_else(|| Ok(BTreeMap::new()), |item| args(&item))?,
             table.item("target").map(|item| target(&item)).transpose()?,
         )
     } else if item.text().is_ok() {
@@ -95,6 +97,26 @@ fn dockerfile(item: &Item<'_>) -> Result<String, Problem> {
         ));
     }
     Ok(name.to_owned())
+}
+
+fn args(item: &Item<'_>) -> Result<BTreeMap<String, String>, Problem> {
+    let form = "a table or a list, as in { BASE = \"alpine:3\" } or [\"BASE=alpine:3\"]";
+    let mut all = BTreeMap::new();
+    if let Some(list) = item.list() {
+        for item in list {
+            let Some((name, value)) = item.text()?.split_once('=') else { return Err(item.wrong(form)) };
+            check_name(&item, name)?;
+            all.insert(name.to_owned(), checked(&item, value)?);
+        }
+    } else if item.is_table() {
+        for (name, item) in item.table()?.items() {
+            check_name(&item, name)?;
+            all.insert(name.to_owned(), checked(&item, item.scalar().ok_or_else(|| item.wrong("a text in quotes"))?)?);
+        }
+    } else {
+        return Err(item.wrong(form));
+    }
+    Ok(all)
 }
 
 fn target(item: &Item<'_>) -> Result<String, Problem> {

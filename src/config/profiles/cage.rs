@@ -1,13 +1,13 @@
 //! The part of a profile that makes the sandbox.
 
 use std::collections::BTreeMap;
-use std::path::Path;
 
 use brig_core::problem::Problem;
-use brig_core::profile::{Build, Cage, Network, Ulimit};
+use brig_core::profile::{Build, Cage, Interpreter, Network, PREWARMED, Ulimit};
 
-use super::{MIB, build};
+use super::{Base, MIB, build, environment, volumes};
 use crate::config::read::{Item, Section};
+use crate::config::settings::{NAME_FORM, is_name};
 use crate::config::units;
 
 /// Docker refuses less.
@@ -21,9 +21,10 @@ const LEAST_PIDS_GVISOR: u64 = 256;
 /// The kernel's own limit (`PID_MAX_LIMIT`).
 const MOST_PIDS: u64 = 4_194_304;
 /// Directories that hold what every program needs, or that are not files at all.
-const TAKEN: [&str; 10] = ["/", "/bin", "/sbin", "/lib", "/lib32", "/lib64", "/etc", "/usr", "/usr/bin", "/usr/lib"];
+pub(super) const TAKEN: [&str; 10] =
+    ["/", "/bin", "/sbin", "/lib", "/lib32", "/lib64", "/etc", "/usr", "/usr/bin", "/usr/lib"];
 /// Trees in which nothing else can be mounted: the kernel's, brig's own, and `/tmp`, which is part of the scratch.
-const TAKEN_TREES: [&str; 5] = ["/proc", "/sys", "/dev", "/.brig", "/tmp"];
+pub(super) const TAKEN_TREES: [&str; 5] = ["/proc", "/sys", "/dev", "/.brig", "/tmp"];
 
 /// Limits of a process that a profile can set, as getrlimit(2) and Docker name them.
 const ULIMITS: [&str; 14] = [
@@ -43,15 +44,17 @@ const ULIMITS: [&str; 14] = [
     "stack",
 ];
 
-/// Reads it. The profile's name and where its file is, if in any directory, decide about the image that is built.
-pub(super) fn read(root: &Section<'_>, profile: &str, directory: Option<&Path>) -> Result<Cage, Problem> {
+/// Reads it. The profile's name is part of that of an image that is built.
+pub(super) fn read(root: &Section<'_>, profile: &str, base: &Base<'_>) -> Result<Cage, Problem> {
     let memory = match root.item("mem_limit") {
         Some(item) => item.size(LEAST_MEMORY..=MOST_MEMORY)?,
         None => 128 * MIB,
     };
     let runtime = root.item("runtime").map(|item| runtime(&item)).transpose()?;
     let (scratch_size, scratch_exec) = scratch(root, memory)?;
-    let build = build::read(root, directory)?;
+    let build = build::read(root, base)?;
+    let working_dir = root.item("working_dir").map_or_else(|| Ok("/sandbox".to_owned()), |item| working_dir(&item))?;
+    let environment = environment::read(root, base)?;
     Ok(Cage {
         image: image(root, profile, build.as_ref())?,
         build,
@@ -60,11 +63,11 @@ pub(super) fn read(root: &Section<'_>, profile: &str, directory: Option<&Path>) 
             None => false,
         },
         user: root.item("user").map_or_else(|| Ok("65534:65534".to_owned()), |item| user(&item))?,
-        working_dir: root.item("working_dir").map_or_else(|| Ok("/sandbox".to_owned()), |item| working_dir(&item))?,
-        environment: root.item("environment").map_or_else(|| Ok(BTreeMap::new()), |item| environment(&item))?,
-        secrets: BTreeMap::new(),
-        volumes: Vec::new(),
-        interpreters: BTreeMap::new(),
+        volumes: volumes::read(root, &working_dir, base)?,
+        working_dir,
+        environment: environment.variables,
+        secrets: environment.secrets,
+        interpreters: interpreters(root)?,
         memory,
         milli_cpus: root.item("cpus").map_or(Ok(1000), |item| cpus(&item))?,
         cpu_shares: match root.item("cpu_shares") {
@@ -131,59 +134,25 @@ fn working_dir(item: &Item<'_>) -> Result<String, Problem> {
     if text.len() > 255 || text.contains(char::is_control) {
         return Err(item.problem("it is no path of at most 255 characters", help));
     }
-    let taken = TAKEN.contains(&text)
-        || TAKEN_TREES
-            .iter()
-            .any(|tree| text.strip_prefix(tree).is_some_and(|rest| rest.is_empty() || rest.starts_with('/')));
-    if taken {
+    if TAKEN.contains(&text) || TAKEN_TREES.iter().any(|tree| within(text, tree)) {
         return Err(item.problem(&format!("the scratch would cover \"{text}\""), help));
     }
-    let parts = text.strip_prefix('/').map(|rest| rest.split('/'));
-    if parts.is_none_or(|mut parts| parts.any(|part| matches!(part, "" | "." | ".."))) {
+    if !is_plain_path(text) {
         return Err(item.problem(&format!("\"{text}\" is no absolute path without \"..\" and needless slashes"), help));
     }
     Ok(text.to_owned())
 }
 
-pub(super) fn environment(item: &Item<'_>) -> Result<BTreeMap<String, String>, Problem> {
-    let mut variables = BTreeMap::new();
-    let Some(list) = item.list() else {
-        if !item.is_table() {
-            return Err(item.wrong("a table or a list, as in { LANG = \"C.UTF-8\" } or [\"LANG=C.UTF-8\"]"));
-        }
-        for (name, item) in item.table()?.items() {
-            let value = item.scalar().ok_or_else(|| item.wrong("a text in quotes"))?;
-            add(&mut variables, &item, name, value)?;
-        }
-        return Ok(variables);
-    };
-    for item in list {
-        let text = item.text()?;
-        let Some((name, value)) = text.split_once('=') else {
-            return Err(item.problem(
-                &format!("\"{text}\" has no value, and brig hands on no variables of its own"),
-                format!("write \"{text}=VALUE\""),
-            ));
-        };
-        add(&mut variables, &item, name, value)?;
-    }
-    Ok(variables)
+/// Whether it is absolute and has no `.`, `..`, needless slashes or control characters.
+pub(super) fn is_plain_path(text: &str) -> bool {
+    let parts = text.strip_prefix('/').map(|rest| rest.split('/'));
+    let odd = |part: &str| matches!(part, "" | "." | "..") || part.contains(char::is_control);
+    text.len() <= 255 && parts.is_some_and(|mut parts| !parts.any(odd))
 }
 
-fn add(all: &mut BTreeMap<String, String>, item: &Item<'_>, name: &str, value: &str) -> Result<(), Problem> {
-    let first = name.bytes().next().is_some_and(|b| b.is_ascii_alphabetic() || b == b'_');
-    if !first || !name.bytes().all(|b| b.is_ascii_alphanumeric() || b == b'_') {
-        return Err(
-            item.problem(&format!("\"{name}\" is no name of a variable"), "letters, digits and _ only, no digit first")
-        );
-    }
-    if value.contains('\0') {
-        return Err(item.problem("the value has a NUL, which no variable can hold", "leave it out"));
-    }
-    if all.insert(name.to_owned(), value.to_owned()).is_some() {
-        return Err(item.problem(&format!("\"{name}\" is there twice"), "keep one of them"));
-    }
-    Ok(())
+/// Whether `path` is `tree` or in it.
+pub(super) fn within(path: &str, tree: &str) -> bool {
+    path.strip_prefix(tree).is_some_and(|rest| rest.is_empty() || rest.starts_with('/'))
 }
 
 fn cpus(item: &Item<'_>) -> Result<u64, Problem> {
@@ -246,6 +215,51 @@ fn ulimits(root: &Section<'_>) -> Result<BTreeMap<String, Ulimit>, Problem> {
 /// A limit that is none (`-1`) is not taken: without the key, the daemon's own limit stays.
 fn ulimit(item: &Item<'_>) -> Result<u64, Problem> {
     item.number(0..=i64::MAX.unsigned_abs())
+}
+
+fn interpreters(root: &Section<'_>) -> Result<BTreeMap<String, Interpreter>, Problem> {
+    let mut all = BTreeMap::new();
+    let Some(section) = root.section("interpreter")? else { return Ok(all) };
+    for (language, item) in section.items() {
+        if !is_name(language) {
+            return Err(item.problem(&format!("\"{language}\" is no name of a language"), NAME_FORM));
+        }
+        let table = item.table()?;
+        table.only(&["command", "prewarm"], &[])?;
+        let prewarm = match table.item("prewarm") {
+            Some(item) => {
+                let prewarm = item.flag()?;
+                if prewarm && !PREWARMED.contains(&language) {
+                    return Err(item.problem(
+                        &format!("brig cannot start an interpreter of {language} before its code is there"),
+                        format!("leave it out, or write false: it can do that for {}", PREWARMED.join(" and ")),
+                    ));
+                }
+                prewarm
+            }
+            None => false,
+        };
+        let Some(command) = table.item("command") else {
+            return Err(item.problem("`command` is missing", COMMAND_FORM));
+        };
+        all.insert(language.to_owned(), Interpreter { command: words(&command)?, prewarm });
+    }
+    Ok(all)
+}
+
+const COMMAND_FORM: &str = "write the program and its arguments as a list, as in command = [\"python3\", \"-I\"]; the code's file follows them";
+
+fn words(item: &Item<'_>) -> Result<Vec<String>, Problem> {
+    let Some(list) = item.list() else { return Err(item.problem("this is no list", COMMAND_FORM)) };
+    let words = list.iter().map(|word| Ok(word.text()?.to_owned())).collect::<Result<Vec<_>, Problem>>()?;
+    match words.first() {
+        None => Err(item.problem("it is empty", COMMAND_FORM)),
+        Some(program) if program.is_empty() => Err(item.problem("it names no program", COMMAND_FORM)),
+        _ if words.len() > 64 || words.iter().any(|word| word.len() > 4096 || word.contains('\0')) => {
+            Err(item.problem("it has more than 64 words, or one that is too long or has a NUL", COMMAND_FORM))
+        }
+        Some(_) => Ok(words),
+    }
 }
 
 fn network(root: &Section<'_>) -> Result<Network, Problem> {

@@ -171,7 +171,8 @@ impl Told {
     }
 
     fn line(&mut self, line: &str, tell: &mut impl FnMut(&str)) {
-        let line = short(line);
+        // The daemon's own marks for what came on the standard error.
+        let line = short(&line.replace("\u{1b}[91m", "").replace("\u{1b}[0m", ""));
         if line.is_empty() {
             return;
         }
