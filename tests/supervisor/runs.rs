@@ -8,7 +8,7 @@ use brig_core::problem::{Code, Problem};
 use brig_core::proposal::{EndKind, OutputStream, RunEnd};
 use serde_json::json;
 
-use crate::support::world::{World, pass, until};
+use crate::support::world::{World, pass, pool_of, until};
 
 async fn end_of(world: &World, script: Script) -> RunEnd {
     world.engine.script("it", script);
@@ -175,7 +175,7 @@ async fn a_sandbox_that_dies_while_it_waits_is_replaced() {
     world.warm().await;
     let first = world.engine.alive().remove(0);
     world.engine.crash(&first);
-    world.sees("the failure", |all| (all.pools[0].failures == 1).then_some(())).await;
+    world.sees("the failure", |all| (pool_of(all.clone()).failures == 1).then_some(())).await;
     pass(Duration::from_secs(2)).await;
     world.warm().await;
     assert_ne!(world.engine.alive(), [first]);
@@ -187,7 +187,7 @@ async fn an_empty_pool_makes_a_sandbox_and_says_that_it_was_cold() {
     let world = World::with("[pool]\ntarget = 0\n", |_| {}).await;
     let row = world.run("ls").await;
     assert!(world.stands(&row, "finished").await.run.unwrap().cold);
-    let pool = world.snapshot().await.pools.remove(0);
+    let pool = pool_of(world.snapshot().await);
     assert_eq!((pool.hits, pool.misses), (0, 1));
     world.end().await;
 
