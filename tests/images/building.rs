@@ -83,7 +83,7 @@ async fn a_step_that_fails_is_told_with_its_last_lines_until_it_is_mended() {
     let pool = brig.pool_is("failing").await;
     let error = &pool["last_error"];
     assert_eq!(error["code"], "image_unavailable");
-    for part in ["`Step 3/", "RUN for n in", "returned a non-zero code: 7", "line 3 | no rule to make it"] {
+    for part in ["`Step 3/", "RUN for n in", "returned a non-zero code: 7", "no rule to make it", "line 2 | line 3"] {
         assert!(text(error, "message").contains(part), "{part}: {error}");
     }
     assert!(text(error, "help").contains("mend the Dockerfile") && pool["retry_at"].is_number(), "{pool}");

@@ -236,7 +236,7 @@ fn the_users_own_files_replace_and_add() {
     let names = |settings: &Settings| {
         load(&places, settings).map(|all| all.into_iter().map(|profile| profile.name).collect::<Vec<_>>())
     };
-    assert_eq!(names(&Settings::default()).unwrap(), ["shell"]);
+    assert_eq!(names(&Settings::default()).unwrap(), ["node", "python", "shell"]);
 
     fs::create_dir(places.profiles_dir()).unwrap();
     fs::write(places.profiles_dir().join("shell.toml"), "image = \"mine\"").unwrap();
