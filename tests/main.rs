@@ -9,6 +9,7 @@
 
 mod budget;
 mod cli;
+mod described;
 mod docker_engine;
 mod end_to_end;
 mod images;
@@ -21,6 +22,7 @@ mod support {
     pub mod fake_daemon;
     pub mod proxy;
     pub mod registry;
+    pub mod schema;
     pub mod screen;
     pub mod world;
 }

@@ -5,6 +5,7 @@ use brig_core::profile::ImageSource;
 use brig_core::visible;
 use clap::Subcommand;
 use futures_util::StreamExt as _;
+use schemars::JsonSchema;
 use serde::Serialize;
 
 use super::context::{Context, patiently};
@@ -131,11 +132,13 @@ fn megabytes(bytes: u64) -> String {
 }
 
 /// What is told of one profile's image, for programs.
-#[derive(Serialize)]
-struct Told<'a> {
-    profile: &'a str,
+#[derive(Serialize, JsonSchema)]
+pub struct Told {
+    /// The profile's name.
+    profile: String,
+    /// What there is to tell.
     #[serde(flatten)]
-    line: &'a ImageLine,
+    line: ImageLine,
 }
 
 async fn bring(context: &Context, profiles: Vec<String>, how: Bringing, anew: Anew) -> Result<Exit, Stop> {
@@ -188,7 +191,7 @@ async fn one(context: &Context, client: &Client, request: &BringImage) -> Result
             return told(context, request, problem);
         }
         if context.json {
-            json(&Told { profile: &request.profile, line: &next })?;
+            json(&Told { profile: request.profile.clone(), line: next.clone() })?;
         }
         match next {
             ImageLine::Progress { line: text } if !context.json => say(&format!("{}\n", line(&text)))?,
@@ -208,7 +211,7 @@ async fn one(context: &Context, client: &Client, request: &BringImage) -> Result
 /// With `--json` a problem is a line as well.
 fn told(context: &Context, request: &BringImage, problem: Problem) -> Result<Result<(), Problem>, Stop> {
     if context.json {
-        json(&Told { profile: &request.profile, line: &ImageLine::Problem(problem.clone()) })?;
+        json(&Told { profile: request.profile.clone(), line: ImageLine::Problem(problem.clone()) })?;
     }
     Ok(Err(problem))
 }

@@ -6,9 +6,11 @@
 mod access;
 mod agent;
 mod body;
+mod describe;
 mod follow;
 mod images;
 mod listener;
+pub mod openapi;
 mod operator;
 mod reply;
 mod server;

@@ -1,7 +1,9 @@
 //! Profiles: declared cages, and what they resolve to.
 
+use std::borrow::Cow;
 use std::collections::BTreeMap;
 
+use schemars::{JsonSchema, Schema, SchemaGenerator, json_schema};
 use serde::{Deserialize, Serialize};
 use sha2::{Digest as _, Sha256};
 
@@ -44,7 +46,7 @@ impl Profile {
 }
 
 /// What a sandbox is made of: all that is fixed when it is created. Part of what an operator approves.
-#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
 pub struct Cage {
     /// The image's reference, as in `busybox:1.37`. With `build`, the name of what is built: it changes with the content.
     pub image: String,
@@ -131,7 +133,7 @@ impl Cage {
 }
 
 /// What an image is built from, as `build` of a Compose file has it.
-#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
 pub struct Build {
     /// Where the files are.
     pub context: Context,
@@ -175,7 +177,7 @@ impl Build {
 }
 
 /// Where the files are that an image is built from.
-#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
 #[serde(rename_all = "lowercase")]
 pub enum Context {
     /// A directory of the supervisor's machine, by its absolute path.
@@ -196,7 +198,7 @@ impl Context {
 }
 
 /// Where the value of a secret variable is taken from when a run begins.
-#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
 #[serde(rename_all = "lowercase")]
 pub enum SecretSource {
     /// A variable of the operator's, which is to say of the supervisor's own environment.
@@ -218,7 +220,7 @@ impl SecretSource {
 
 /// A directory or file of the host that sandboxes can read and nobody in them can write. Its content can change after
 /// an approval.
-#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
 pub struct Volume {
     /// Absolute path on the engine's host.
     pub source: String,
@@ -230,7 +232,7 @@ pub struct Volume {
 pub const PREWARMED: [&str; 2] = ["node", "python"];
 
 /// What runs code of one language.
-#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
 pub struct Interpreter {
     /// Program and arguments, as in `python3 -I`.
     pub command: Vec<String>,
@@ -239,7 +241,7 @@ pub struct Interpreter {
 }
 
 /// A process limit, soft and hard.
-#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
 pub struct Ulimit {
     /// What applies.
     pub soft: u64,
@@ -248,7 +250,7 @@ pub struct Ulimit {
 }
 
 /// What of the network a sandbox reaches.
-#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
 #[serde(rename_all = "lowercase")]
 pub enum Network {
     /// Nothing but its own loopback.
@@ -349,6 +351,20 @@ impl Serialize for Hash {
     }
 }
 
+impl JsonSchema for Hash {
+    fn schema_name() -> Cow<'static, str> {
+        "Hash".into()
+    }
+
+    fn json_schema(_: &mut SchemaGenerator) -> Schema {
+        json_schema!({
+            "type": "string",
+            "pattern": "^[0-9a-f]{64}$",
+            "description": "A SHA-256 hash: 64 hexadecimal digits.",
+        })
+    }
+}
+
 impl<'de> Deserialize<'de> for Hash {
     fn deserialize<D: serde::Deserializer<'de>>(deserializer: D) -> Result<Self, D::Error> {
         let text = String::deserialize(deserializer)?;
@@ -366,7 +382,7 @@ pub struct ResolvedImage {
 }
 
 /// Where an image came from.
-#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
 #[serde(rename_all = "lowercase")]
 pub enum ImageSource {
     /// The daemon had it.

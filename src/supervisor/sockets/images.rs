@@ -2,15 +2,14 @@
 
 use std::collections::BTreeSet;
 
-use axum::Router;
 use axum::extract::State;
 use axum::response::Response;
-use axum::routing::{get, post};
 use brig_core::problem::{Code, Problem};
 use bytes::Bytes;
 use tokio::sync::mpsc;
 
 use super::body::Payload;
+use super::describe::Route;
 use super::follow::{self, Lines};
 use super::operator::Asker;
 use super::reply::{self, Refusal};
@@ -24,11 +23,21 @@ use crate::supervisor::message::{ProfileImage, Query};
 const BEHIND: usize = 1024;
 
 /// The requests.
-pub fn routes() -> Router<Services> {
-    Router::new()
-        .route("/v1/images", get(list))
-        .route("/v1/images/bring", post(bring))
-        .route("/v1/images/prune", post(prune))
+pub fn routes() -> Vec<Route> {
+    vec![
+        Route::get("/v1/images", "images", "List the images", list)
+            .details("That of each profile, then those that this installation has made and no profile uses.")
+            .json::<Vec<ImageRow>>(),
+        Route::post("/v1/images/bring", "bring_image", "Pull or build an image", bring)
+            .details("A client that goes away ends it. Nothing is taken in the image's place.")
+            .body::<BringImage>()
+            .lines::<ImageLine>()
+            .refuses(&[Code::UnknownProfile, Code::InvalidField]),
+        Route::post("/v1/images/prune", "prune_images", "Remove images that nothing uses", prune)
+            .details("Only those that this installation has made, that nobody has named and that no container uses.")
+            .body::<PruneImages>()
+            .json::<Pruned>(),
+    ]
 }
 
 async fn list(State(services): State<Services>, _: Asker) -> Result<Response, Refusal> {
