@@ -278,7 +278,7 @@ async fn floor(mut sandbox: ArmedSandbox) -> Duration {
         deadline_ms: 10_000,
         keep_going: false,
         rlimits: vec![],
-        steps: vec![Step { argv: vec![b"true"], env: vec![], cwd: b"/sandbox" }],
+        steps: vec![Step { argv: vec![b"true"], env: vec![], cwd: b"/sandbox", code: None }],
         files: vec![],
         stdin: b"",
     };

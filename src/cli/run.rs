@@ -4,7 +4,9 @@
 //! ends the request too. A signal withdraws in so many words, so that its outcome can be told.
 
 use std::ffi::OsString;
+use std::fs::File;
 use std::io::{self, IsTerminal as _, Read as _};
+use std::path::{Path, PathBuf};
 use std::time::Duration;
 
 use brig_core::admission::MAX_PAYLOAD_BYTES;
@@ -51,6 +53,12 @@ pub struct Args {
     /// The directory to start in, as the sandbox knows it
     #[arg(short = 'C', long, value_name = "PATH")]
     cwd: Option<OsString>,
+    /// Run code instead of a command, from this file (or - for the standard input); COMMAND then is its arguments
+    #[arg(long, value_name = "FILE")]
+    code: Option<PathBuf>,
+    /// What the code is written in; the profile's only language when left out
+    #[arg(short, long, value_name = "NAME", requires = "code")]
+    language: Option<String>,
     /// Send the standard input, which is read to its end first: it is part of what is approved
     #[arg(short = 'i', long)]
     stdin: bool,
@@ -64,7 +72,7 @@ pub struct Args {
     #[arg(long)]
     raw: bool,
     /// Program and arguments
-    #[arg(required = true, trailing_var_arg = true, allow_hyphen_values = true, value_name = "COMMAND")]
+    #[arg(required_unless_present = "code", trailing_var_arg = true, allow_hyphen_values = true, value_name = "COMMAND")]
     command: Vec<OsString>,
 }
 
@@ -107,6 +115,15 @@ fn draft(args: Args) -> Result<Draft, Stop> {
         step.env.insert(variable.name, variable.value);
     }
     step.cwd = args.cwd.map(values::blob);
+    step.language = args.language;
+    step.code = match &args.code {
+        Some(path) if path.as_os_str() == "-" && args.stdin => {
+            let problem = Problem::new(Code::Malformed, "--code - and --stdin both want the standard input");
+            return Err(Stop::Usage(problem.help("write the code to a file, and name that")));
+        }
+        Some(path) => Some(code(path)?),
+        None => None,
+    };
     Ok(Draft {
         profile: args.profile,
         steps: vec![step],
@@ -117,6 +134,22 @@ fn draft(args: Args) -> Result<Draft, Stop> {
         key: args.key,
         ..Draft::default()
     })
+}
+
+fn code(path: &Path) -> Result<Blob, Problem> {
+    if path.as_os_str() == "-" {
+        return read_stdin();
+    }
+    let name = visible::line(path.as_os_str().as_encoded_bytes());
+    let unreadable = |error| Problem::new(Code::LocalIo, format!("cannot read {name}: {error}"));
+    let file = File::open(path).map_err(unreadable)?;
+    let mut bytes = Vec::new();
+    file.take(MAX_PAYLOAD_BYTES as u64 + 1).read_to_end(&mut bytes).map_err(unreadable)?;
+    if bytes.len() > MAX_PAYLOAD_BYTES {
+        let message = format!("{name} has more than {MAX_PAYLOAD_BYTES} bytes");
+        return Err(Problem::new(Code::TooLarge, message).help("code is part of what is approved; send less of it"));
+    }
+    Ok(Blob(bytes))
 }
 
 /// The whole standard input, but never more than a proposal may hold.

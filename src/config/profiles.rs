@@ -20,7 +20,7 @@ use super::settings::{NAME_FORM, Settings, is_name};
 pub const SHIPPED: [(&str, &str); 1] = [("shell", include_str!("../../profiles/shell.toml"))];
 
 /// Keys of a profile, in the order in which a message lists them.
-const KEYS: [&str; 18] = [
+const KEYS: [&str; 19] = [
     "description",
     "image",
     "image_fallback",
@@ -36,6 +36,7 @@ const KEYS: [&str; 18] = [
     "runtime",
     "timeout",
     "scratch",
+    "interpreter",
     "output",
     "pool",
     "approval",

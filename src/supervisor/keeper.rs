@@ -27,7 +27,7 @@ use super::message::Mailbox;
 use super::meters::Meters;
 use super::outputs::Outputs;
 use super::transcript::Transcript;
-use crate::engine::{ArmedSandbox, Engine};
+use crate::engine::{ArmedSandbox, Engine, last_words, remember};
 use crate::journal::Journal;
 
 /// How long a sandbox that has said its last word may take to be gone, before it is killed.
@@ -109,13 +109,15 @@ impl Keeper {
     async fn run(mut self) {
         let result = Ok(self.engine_id.clone());
         self.tell(Event::Armed { sandbox: self.id.clone(), result }).await;
+        let mut said = Vec::new();
         match self.step().await {
             Came::Order(Some(Order::Launch { proposal, envelope })) => self.serve(proposal, &envelope).await,
             Came::Order(Some(Order::Kill)) => self.kill(),
             // An armed init says nothing: whatever it said, or its end, makes it useless.
+            Came::Output(Some(Ok((_, bytes)))) => remember(&mut said, &bytes),
             Came::Order(Some(Order::Discard) | None) | Came::Output(_) | Came::Outlived => {}
         }
-        self.see_it_gone().await;
+        self.see_it_gone(&mut said).await;
         self.tools.meters.remove(&self.id);
         // An order that came too late was for a run that this sandbox can no longer serve.
         self.orders.close();
@@ -124,7 +126,7 @@ impl Keeper {
                 self.tell(Event::Refused { sandbox: self.id.clone() }).await;
             }
         }
-        self.tell(Event::Gone { sandbox: self.id.clone() }).await;
+        self.tell(Event::Gone { sandbox: self.id.clone(), why: last_words(&said) }).await;
     }
 
     async fn step(&mut self) -> Came {
@@ -282,7 +284,7 @@ impl Keeper {
     }
 
     /// Lets go of the sandbox and waits until it is gone; kills it should it stay.
-    async fn see_it_gone(&mut self) {
+    async fn see_it_gone(&mut self, said: &mut Vec<u8>) {
         self.stdin = None;
         let patience = Instant::now() + LINGER;
         loop {
@@ -300,8 +302,9 @@ impl Keeper {
                 next = timeout_at(patience, self.output.next()) => next,
             };
             match next {
-                // Whatever still comes is nobody's: both fences were seen, or nothing was ever asked.
-                Ok(Some(Ok(_))) => {}
+                // Whatever still comes is nobody's: both fences were seen, or nothing was ever asked. Then it may say why
+                // it has ended.
+                Ok(Some(Ok((_, bytes)))) => remember(said, &bytes),
                 Ok(Some(Err(_)) | None) => return,
                 Err(_) => {
                     if let Err(problem) = self.tools.engine.kill(&self.engine_id).await {
@@ -427,6 +430,7 @@ fn nonce() -> Result<Nonce, getrandom::Error> {
 /// The request frame of an envelope: byte for byte what was approved.
 fn request(envelope: &Envelope, nonce: Nonce) -> Result<Vec<u8>, String> {
     let cage = &envelope.cage;
+    let steps: Vec<Framed<'_>> = envelope.steps.iter().enumerate().map(|(at, step)| Framed::new(at, step, cage)).collect();
     // Init takes a relative path as the first step's; an envelope's is the working directory's.
     let paths: Vec<Vec<u8>> =
         envelope.files.iter().map(|file| [cage.working_dir.as_bytes(), b"/", &file.path.0].concat()).collect();
@@ -436,7 +440,7 @@ fn request(envelope: &Envelope, nonce: Nonce) -> Result<Vec<u8>, String> {
         keep_going: envelope.keep_going,
         // The engine has set the profile's on every process of the sandbox already.
         rlimits: Vec::new(),
-        steps: envelope.steps.iter().map(|step| framed(step, cage)).collect(),
+        steps: steps.iter().map(|framed| framed.step(cage)).collect(),
         files: envelope
             .files
             .iter()
@@ -448,14 +452,37 @@ fn request(envelope: &Envelope, nonce: Nonce) -> Result<Vec<u8>, String> {
     request.encode().map_err(|error| format!("the request cannot be framed: {error}"))
 }
 
-/// A step with its whole environment: the profile's, and the step's own, which takes the place of the profile's.
-fn framed<'a>(step: &'a Step, cage: &'a Cage) -> wire::Step<'a> {
-    let own = step.env.iter().map(|(name, value)| (name.0.as_slice(), value.0.as_slice()));
-    let inherited = cage.environment.iter().map(|(name, value)| (name.as_bytes(), value.as_bytes()));
-    let inherited = inherited.filter(|(name, _)| !step.env.iter().any(|(other, _)| other.0 == *name));
-    wire::Step {
-        argv: step.argv.iter().map(|argument| argument.0.as_slice()).collect(),
-        env: inherited.chain(own).collect(),
-        cwd: &step.cwd.0,
+/// A step, and where its code will lie.
+struct Framed<'a> {
+    step: &'a Step,
+    path: Option<String>,
+}
+
+impl<'a> Framed<'a> {
+    fn new(at: usize, step: &'a Step, cage: &Cage) -> Self {
+        Self { step, path: step.code.as_ref().map(|code| cage.code_path(at, &code.language)) }
+    }
+
+    /// The step with its whole environment: the profile's, and its own, which takes the place of the profile's. Code is
+    /// given to its interpreter as the file that it will be.
+    fn step(&'a self, cage: &'a Cage) -> wire::Step<'a> {
+        let step = self.step;
+        let own = step.env.iter().map(|(name, value)| (name.0.as_slice(), value.0.as_slice()));
+        let inherited = cage.environment.iter().map(|(name, value)| (name.as_bytes(), value.as_bytes()));
+        let inherited = inherited.filter(|(name, _)| !step.env.iter().any(|(other, _)| other.0 == *name));
+        let code = step.code.as_ref().zip(self.path.as_ref()).map(|(code, path)| wire::Code {
+            language: code.language.as_bytes(),
+            path: path.as_bytes(),
+            source: &code.source.0,
+        });
+        let interpreter = code.and_then(|_| cage.interpreters.get(&step.code.as_ref()?.language));
+        let command = interpreter.into_iter().flat_map(|it| it.command.iter().map(String::as_bytes));
+        let arguments = step.argv.iter().map(|argument| argument.0.as_slice());
+        wire::Step {
+            argv: command.chain(code.map(|code| code.path)).chain(arguments).collect(),
+            env: inherited.chain(own).collect(),
+            cwd: &step.cwd.0,
+            code,
+        }
     }
 }

@@ -222,6 +222,7 @@ pub fn request(argv: &[&str], stdin: &[u8], deadline_ms: u64) -> Vec<u8> {
         argv: argv.iter().map(|argument| argument.as_bytes()).collect(),
         env: vec![(b"PATH", b"/usr/local/bin:/usr/bin"), (b"HOME", b"/sandbox")],
         cwd: b"/sandbox",
+        code: None,
     };
     let request = Request {
         nonce: NONCE,

@@ -196,7 +196,7 @@ impl State {
             Event::Refused { sandbox } => self.refused(&sandbox, now),
             Event::OutputFull { sandbox } => self.output_full(&sandbox),
             Event::Ended { sandbox, report } => self.ended(&sandbox, report, now),
-            Event::Gone { sandbox } => self.gone(&sandbox, now),
+            Event::Gone { sandbox, why } => self.gone(&sandbox, why, now),
             Event::Died { engine_id } => self.died(&engine_id, now),
             Event::OutOfMemory { engine_id } => self.out_of_memory(&engine_id),
             Event::EngineUp => self.engine_up(),

@@ -109,6 +109,8 @@ codes! {
     EngineRefused = "engine_refused",
     /// The daemon or the sandbox answered what cannot be understood.
     EngineProtocol = "engine_protocol",
+    /// An interpreter that a profile wants in advance cannot be started, or ended while it waited.
+    InterpreterFailed = "interpreter_failed",
     /// The image is not here and cannot be brought here.
     ImageUnavailable = "image_unavailable",
     /// The daemon's processor or version is not one that brig works with.

@@ -86,6 +86,18 @@ pub struct Cage {
 }
 
 impl Cage {
+    /// Where the code of a step lies when it runs, from step 0 on: in the working directory, so that what is beside it is
+    /// found, under a name that is no module's.
+    #[must_use]
+    pub fn code_path(&self, step: usize, language: &str) -> String {
+        let extension = match language {
+            "python" => ".py",
+            "node" => ".js",
+            _ => "",
+        };
+        format!("{}/.code-{}{extension}", self.working_dir.trim_end_matches('/'), step + 1)
+    }
+
     /// Writes every field, in order.
     pub(crate) fn encode(&self, out: &mut Encoder) {
         out.text(&self.image).flag(self.userland_fallback).text(&self.user).text(&self.working_dir);
@@ -153,6 +165,9 @@ pub struct Volume {
     /// Absolute path in the sandbox.
     pub target: String,
 }
+
+/// Languages whose interpreters can be started before a request comes.
+pub const PREWARMED: [&str; 2] = ["node", "python"];
 
 /// What runs code of one language.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]

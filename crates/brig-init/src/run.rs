@@ -3,27 +3,33 @@
 use std::os::fd::OwnedFd;
 use std::time::{Duration, Instant};
 
-use brig_init::wire::{Fence, How, Nonce, Request, Why};
+use brig_init::wire::{self, Fence, How, Nonce, Request, Why};
 
-use crate::exec::{Child, Program};
+use crate::exec::{Child, Program, Source};
 use crate::fatal::Fatal;
+use crate::files;
 use crate::inbox::Heard;
 use crate::outcome::{Outcome, complain, explain, how_it_ended};
 use crate::plan::Plan;
 use crate::reap::{self, Children, Left};
 use crate::station::{Outlet, Station};
+use crate::sys;
+use crate::warm::{Chosen, Warmed};
 
 /// Does what the body of a request says, and writes both fences when nothing of it is alive any more.
 ///
 /// # Errors
 /// When there is no use in a fence, or no nonce for one. Something may be alive then.
-pub fn answer(station: &mut Station, body: Vec<u8>) -> Result<(), Fatal> {
+pub fn answer(station: &mut Station, warm: Warmed, body: Vec<u8>) -> Result<(), Fatal> {
     let begun = Instant::now();
+    station.meters.begin();
     let decoded = Request::decode(&body);
+    let mut chosen = decoded.as_ref().ok().and_then(|request| warm.choose(request));
+    let _kept = chosen.as_mut().and_then(Chosen::keep);
     let (nonce, plan, deadline) = match &decoded {
         Ok(request) => {
             let deadline = begun + Duration::from_millis(request.deadline_ms);
-            (request.nonce, Plan::prepare(request), deadline)
+            (request.nonce, Plan::prepare(request, chosen.as_ref().map(Chosen::stdin)), deadline)
         }
         Err(error) => match Request::nonce_of(&body) {
             Some(nonce) => (nonce, Err(bad_request(error.to_string())), begun),
@@ -34,7 +40,7 @@ pub fn answer(station: &mut Station, body: Vec<u8>) -> Result<(), Fatal> {
     // Up to 64 MiB, which count against the sandbox's memory.
     drop(body);
     let outcome = match plan {
-        Ok(plan) => run_steps(station, &plan, deadline)?,
+        Ok(plan) => run_steps(station, &plan, chosen, deadline)?,
         Err(outcome) => outcome,
     };
     reap::everything(station, &mut Children::none())?;
@@ -60,11 +66,16 @@ fn write_fences(station: &mut Station, nonce: &Nonce, trailer: brig_init::wire::
     first
 }
 
-fn run_steps(station: &mut Station, plan: &Plan, deadline: Instant) -> Result<Outcome, Fatal> {
+fn run_steps(
+    station: &mut Station,
+    plan: &Plan,
+    mut chosen: Option<Chosen>,
+    deadline: Instant,
+) -> Result<Outcome, Fatal> {
     let mut told: Option<Outcome> = None;
     let mut stdin = &plan.stdin;
     for (number, program) in (0..).zip(&plan.steps) {
-        let mut outcome = run_step(station, program, stdin, deadline)?;
+        let mut outcome = run_step(station, program, stdin, chosen.take(), deadline)?;
         stdin = &plan.empty;
         outcome.step = number;
         let goes_on = outcome.why == Why::Finished && (plan.keep_going || !outcome.has_failed());
@@ -80,8 +91,24 @@ fn run_steps(station: &mut Station, plan: &Plan, deadline: Instant) -> Result<Ou
     Ok(told.unwrap_or_else(|| bad_request("no steps".to_owned())))
 }
 
-fn run_step(station: &mut Station, program: &Program, stdin: &OwnedFd, deadline: Instant) -> Result<Outcome, Fatal> {
-    let child = match program.start(stdin) {
+fn run_step(
+    station: &mut Station,
+    program: &Program,
+    stdin: &OwnedFd,
+    chosen: Option<Chosen>,
+    deadline: Instant,
+) -> Result<Outcome, Fatal> {
+    if let Some(Source { path, content }) = &program.source
+        && let Err(error) = files::write(&wire::File { path, mode: 0o644, content }, c"/")
+    {
+        let errno = error.raw_os_error().unwrap_or(sys::EINVAL);
+        return Ok(step_outcome(How::NotStarted(errno), Why::Finished, complain("create", path, errno)));
+    }
+    let started = match chosen {
+        Some(chosen) => Ok(chosen.release()),
+        None => program.start(stdin),
+    };
+    let child = match started {
         Ok(child) => child,
         Err(error) => {
             let errno = error.raw_os_error().unwrap_or(0);

@@ -1,6 +1,6 @@
 //! The one place that waits: for the owner, for dead children, and for the clock.
 
-use std::os::fd::{AsRawFd, OwnedFd};
+use std::os::fd::{AsRawFd, OwnedFd, RawFd};
 use std::time::{Duration, Instant};
 
 use crate::fatal::Fatal;
@@ -28,7 +28,13 @@ impl Station {
 
     /// Waits until the owner says something, a child dies or the time is over.
     pub fn wait(&mut self, timeout: Duration) -> Result<Heard, Fatal> {
-        let mut fds = [PollFd::readable(self.inbox.fd()), PollFd::readable(self.signals.as_raw_fd())];
+        self.wait_also(-1, timeout)
+    }
+
+    /// The same, until something can be read from another descriptor too.
+    pub fn wait_also(&mut self, other: RawFd, timeout: Duration) -> Result<Heard, Fatal> {
+        let mut fds =
+            [PollFd::readable(self.inbox.fd()), PollFd::readable(self.signals.as_raw_fd()), PollFd::readable(other)];
         sys::poll(&mut fds, timeout).map_err(|error| Fatal::Setup("ppoll", error))?;
         self.drain_signals(&fds[1]);
         if fds[0].is_ready() { self.inbox.listen() } else { Ok(Heard::Nothing) }

@@ -49,7 +49,7 @@ pub use fence::{FENCE_HEAD_LEN, FENCE_MAX_LEN, Fence, How, MAX_MESSAGE, Stream, 
 pub use finder::{FenceFinder, Leftover, Scan};
 pub use header::{HEADER_LEN, Header, Kind, MAX_BODY, cancel, end};
 pub use request::{
-    File, MAX_ARGS, MAX_DEADLINE_MS, MAX_ENV, MAX_FILES, MAX_PATH, MAX_STEPS, Request, Resource, Rlimit, Step,
+    Code, File, MAX_ARGS, MAX_DEADLINE_MS, MAX_ENV, MAX_FILES, MAX_PATH, MAX_STEPS, Request, Resource, Rlimit, Step,
 };
 
 /// The version of the wire format that this library speaks.

@@ -11,6 +11,7 @@
 
 mod support;
 
+mod code;
 mod ends;
 mod files;
 mod messages;

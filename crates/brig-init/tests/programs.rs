@@ -5,7 +5,7 @@ use brig_init::wire::{How, Request, Resource, Rlimit, Step, Why};
 use crate::support::*;
 
 fn program<'a>(argv: Vec<&'a [u8]>) -> Step<'a> {
-    Step { argv, env: vec![PATH], cwd: b"/" }
+    Step { argv, env: vec![PATH], cwd: b"/", code: None }
 }
 
 #[test]
@@ -37,7 +37,7 @@ fn a_program_is_looked_up_in_the_path_of_its_own_environment() {
 
 #[test]
 fn without_a_path_the_usual_places_are_searched() {
-    let step = Step { argv: vec![b"sh", b"-c", b"echo found"], env: vec![], cwd: b"/" };
+    let step = Step { argv: vec![b"sh", b"-c", b"echo found"], env: vec![], cwd: b"/", code: None };
     assert_eq!(output_of(&request(vec![step])), "found\n");
 }
 

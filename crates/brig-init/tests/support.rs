@@ -1,7 +1,9 @@
 //! An owner for one init, and what it takes to look at it.
 
+use std::ffi::OsStr;
 use std::fs;
 use std::io::{Read, Write};
+use std::os::unix::ffi::OsStrExt;
 use std::os::unix::process::ExitStatusExt;
 use std::path::PathBuf;
 use std::process::{Child, ChildStdin, Command, ExitStatus, Stdio};
@@ -34,7 +36,11 @@ pub struct Ended {
 
 impl Init {
     pub fn armed() -> Init {
-        let mut init = Init::spawn(&mut command());
+        Init::armed_with(&[])
+    }
+
+    pub fn armed_with(arguments: &[&[u8]]) -> Init {
+        let mut init = Init::spawn(command().args(arguments.iter().map(|bytes| OsStr::from_bytes(bytes))));
         let mut bytes = [0; ARMED_LEN];
         init.child.stdout.as_mut().unwrap().read_exact(&mut bytes).unwrap();
         let mut finder = ArmedFinder::new();
@@ -141,7 +147,7 @@ pub fn nonce() -> Nonce {
 }
 
 pub fn shell(script: &str) -> Step<'_> {
-    Step { argv: vec![b"sh", b"-c", script.as_bytes()], env: vec![PATH], cwd: b"/" }
+    Step { argv: vec![b"sh", b"-c", script.as_bytes()], env: vec![PATH], cwd: b"/", code: None }
 }
 
 pub fn request(steps: Vec<Step<'_>>) -> Request<'_> {

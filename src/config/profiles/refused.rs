@@ -11,13 +11,11 @@ const NETWORK: &str = "sandboxes reach no network today: write network_mode = \"
 const SCRATCH: &str = "the only writable place is the scratch: write [scratch] with size and exec";
 const VOLUMES: &str = "mounts are planned and not there yet. An agent can send files with its proposal";
 const BUILD: &str = "building images is planned and not there yet. Build it yourself and name it: image = \"NAME:TAG\"";
-const INTERPRETER: &str =
-    "interpreters are planned and not there yet. Propose the command itself, as in python3 -c CODE";
 const DEPLOY: &str = "write mem_limit, cpus and pids_limit at the top of the file";
 const ENV_FILE: &str = "write the variables into [environment]";
 
 /// Key and reason.
-pub(super) const REFUSED: [Refusal; 52] = [
+pub(super) const REFUSED: [Refusal; 51] = [
     ("privileged", NEVER),
     ("cap_add", NEVER),
     ("security_opt", NEVER),
@@ -66,7 +64,6 @@ pub(super) const REFUSED: [Refusal; 52] = [
     ("shm_size", SCRATCH),
     ("volumes", VOLUMES),
     ("build", BUILD),
-    ("interpreter", INTERPRETER),
     ("deploy", DEPLOY),
     ("env_file", ENV_FILE),
     ("container_name", "sandboxes name themselves. Leave the key out"),

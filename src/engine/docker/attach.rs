@@ -18,6 +18,7 @@ use super::address::Address;
 use super::failure;
 use super::link::{Link, QUICK};
 use super::until_problem;
+use crate::engine::{last_words, remember};
 
 /// What a sandbox writes, in order within each stream.
 pub type Output = BoxStream<'static, Result<(OutputStream, Bytes), Problem>>;
@@ -54,7 +55,7 @@ pub async fn armed(mut output: Output) -> Result<Output, Problem> {
     while let Some(item) = output.next().await {
         let (stream, bytes) = item?;
         if stream == OutputStream::Stderr {
-            complaint.extend_from_slice(&bytes[..bytes.len().min(1024 - complaint.len().min(1024))]);
+            remember(&mut complaint, &bytes);
             continue;
         }
         match finder.push(&bytes) {
@@ -70,9 +71,12 @@ pub async fn armed(mut output: Output) -> Result<Output, Problem> {
             }
         }
     }
-    let complaint = failure::tidy(&String::from_utf8_lossy(&complaint).escape_debug().to_string());
-    let said = if complaint.is_empty() { String::new() } else { format!(", saying: {complaint}") };
-    Err(protocol(format!("the sandbox ended before its init was armed{said}")))
+    let problem = match last_words(&complaint) {
+        Some(problem) if problem.code == Code::InterpreterFailed => return Err(problem),
+        Some(problem) => format!(", saying: {}", problem.message),
+        None => String::new(),
+    };
+    Err(protocol(format!("the sandbox ended before its init was armed{problem}")))
 }
 
 /// The volume is filled with the very init that this brig carries, so anything else is a mistake somewhere.

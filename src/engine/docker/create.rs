@@ -15,7 +15,7 @@ use super::DockerSettings;
 use crate::engine::Owner;
 
 /// Changes whenever the request that is made here changes: part of every sandbox's configuration hash.
-pub const REQUEST_VERSION: u32 = 1;
+pub const REQUEST_VERSION: u32 = 2;
 
 /// Where init's volume is mounted in a sandbox.
 pub const INIT_DIRECTORY: &str = "/.brig";
@@ -85,7 +85,7 @@ pub fn request(id: &SandboxId, spec: &SandboxSpec, around: &Surroundings<'_>) ->
     Ok(ContainerCreateBody {
         image: Some(spec.image.id.clone()),
         entrypoint: Some(vec![INIT_PATH.to_owned()]),
-        cmd: Some(Vec::new()),
+        cmd: Some(in_advance(cage)),
         user: Some(cage.user.clone()),
         working_dir: Some(cage.working_dir.clone()),
         env: Some(no_environment(around.image_environment)),
@@ -104,6 +104,21 @@ pub fn request(id: &SandboxId, spec: &SandboxSpec, around: &Surroundings<'_>) ->
         host_config: Some(host_config(cage, around)?),
         ..ContainerCreateBody::default()
     })
+}
+
+/// Init's arguments: the interpreters to start in advance, and in which environment. brig-init's `warm.rs` reads them.
+fn in_advance(cage: &Cage) -> Vec<String> {
+    let mut words = Vec::new();
+    for (language, interpreter) in cage.interpreters.iter().filter(|(_, interpreter)| interpreter.prewarm) {
+        words.extend(["--interpreter".to_owned(), language.clone(), cage.code_path(0, language)]);
+        words.push(interpreter.command.len().to_string());
+        words.extend(interpreter.command.iter().cloned());
+    }
+    if !words.is_empty() {
+        let variable = |(name, value): (&String, &String)| ["--env".to_owned(), format!("{name}={value}")];
+        words.extend(cage.environment.iter().flat_map(variable));
+    }
+    words
 }
 
 /// A name without a value takes the variable away. `PATH` and `HOSTNAME` are the daemon's, the rest the image's: what a

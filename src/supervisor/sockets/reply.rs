@@ -51,7 +51,7 @@ const fn status(code: Code) -> StatusCode {
         | Code::EngineUnreachable
         | Code::EngineTimeout
         | Code::ImageUnavailable => StatusCode::SERVICE_UNAVAILABLE,
-        Code::EngineRefused | Code::EngineProtocol | Code::Unsupported => StatusCode::BAD_GATEWAY,
+        Code::EngineRefused | Code::EngineProtocol | Code::InterpreterFailed | Code::Unsupported => StatusCode::BAD_GATEWAY,
         Code::Config | Code::LocalIo | Code::Internal => StatusCode::INTERNAL_SERVER_ERROR,
     }
 }

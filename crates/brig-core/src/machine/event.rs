@@ -124,6 +124,8 @@ pub enum Event {
     Gone {
         /// Which.
         sandbox: SandboxId,
+        /// Why, where it has ended before a run and has said so.
+        why: Option<Problem>,
     },
     /// The engine says that a sandbox has ended. If memory was the reason it has said so before.
     Died {

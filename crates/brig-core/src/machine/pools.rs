@@ -435,12 +435,15 @@ impl State {
         }
     }
 
-    pub(super) fn died_unused(&mut self, id: &SandboxId, now: Now) {
+    pub(super) fn died_unused(&mut self, id: &SandboxId, why: Option<Problem>, now: Now) {
         let Some(sandbox) = self.sandboxes.get(id) else { return };
         let name = sandbox.profile.clone();
         if self.engine == EngineState::Up && !self.stopping {
-            let what = format!("sandbox {id} ended by itself while it was waiting");
-            self.count_failure(&name, Problem::new(Code::EngineProtocol, what), now);
+            let problem = why.unwrap_or_else(|| {
+                let what = format!("sandbox {id} ended by itself while it was waiting");
+                Problem::new(Code::EngineProtocol, what)
+            });
+            self.count_failure(&name, problem, now);
         }
     }
 

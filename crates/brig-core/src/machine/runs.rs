@@ -198,14 +198,14 @@ impl State {
     }
 
     /// The sandbox is no more. Its keeper has said so after everything else.
-    pub(super) fn gone(&mut self, sandbox: &SandboxId, now: Now) {
+    pub(super) fn gone(&mut self, sandbox: &SandboxId, why: Option<Problem>, now: Now) {
         let Some(it) = self.sandboxes.get_mut(sandbox) else { return };
         if it.last_report.is_some() {
             it.gone = true;
             return;
         }
         match it.state {
-            SandboxState::Creating | SandboxState::Warm => self.died_unused(sandbox, now),
+            SandboxState::Creating | SandboxState::Warm => self.died_unused(sandbox, why, now),
             // Its keeper says how the run ended before it says this; should it not have, the run still gets its end.
             SandboxState::Leased | SandboxState::Running => {
                 let outcome = Outcome::Lost("the sandbox went away during the run".to_owned());

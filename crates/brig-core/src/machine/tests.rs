@@ -300,7 +300,7 @@ impl World {
     }
 
     fn gone(&mut self, sandbox: &SandboxId) {
-        self.send(Event::Gone { sandbox: sandbox.clone() });
+        self.send(Event::Gone { sandbox: sandbox.clone(), why: None });
     }
 
     /// The one answer to a ticket.

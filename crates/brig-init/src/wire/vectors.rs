@@ -18,8 +18,13 @@ fn request() -> Request<'static> {
             Rlimit { resource: Resource::OpenFiles, value: 64 },
         ],
         steps: vec![
-            Step { argv: vec![b"sh", b"-c", b"cat a/b; echo \xff"], env: vec![(b"PATH", b"/bin")], cwd: b"/sandbox" },
-            Step { argv: vec![b"/bin/true"], env: vec![], cwd: b"/" },
+            Step { argv: vec![b"sh", b"-c", b"cat a/b; echo \xff"], env: vec![(b"PATH", b"/bin")], cwd: b"/sandbox", code: None },
+            Step {
+                argv: vec![b"python3", b"/sandbox/.code-2.py", b"an argument"],
+                env: vec![],
+                cwd: b"/",
+                code: Some(Code { language: b"python", path: b"/sandbox/.code-2.py", source: b"print(1)\n" }),
+            },
         ],
         files: vec![File { path: b"a/b", mode: 0o640, content: b"x\0y\n" }],
         stdin: b"in\n",

@@ -245,7 +245,7 @@ impl Life {
         // What is held back until the engine has spoken is still known for a moment.
         let state = &self.world.state;
         let is_held = state.sandbox(&sandbox).is_some_and(|it| it.last_report.is_some());
-        self.send(Event::Gone { sandbox: sandbox.clone() });
+        self.send(Event::Gone { sandbox: sandbox.clone(), why: None });
         assert!(is_held || self.world.state.sandbox(&sandbox).is_none(), "gone, and still known");
     }
 
@@ -283,7 +283,7 @@ impl Life {
                 let outcome = if fails { Outcome::Lost("again".into()) } else { Outcome::Exited(1) };
                 self.send(Event::Ended { sandbox, report: report(outcome) });
             }
-            Told::Gone(sandbox) => self.send(Event::Gone { sandbox }),
+            Told::Gone(sandbox) => self.send(Event::Gone { sandbox, why: None }),
             Told::Recorded(batch) => {
                 let result = if fails { Err(problem) } else { Ok(()) };
                 self.send(Event::Recorded { batch, result });
@@ -305,7 +305,7 @@ impl Life {
         self.send(Event::Refused { sandbox: sandbox.clone() });
         self.send(Event::OutputFull { sandbox: sandbox.clone() });
         self.send(Event::Ended { sandbox: sandbox.clone(), report: report(Outcome::Exited(0)) });
-        self.send(Event::Gone { sandbox });
+        self.send(Event::Gone { sandbox, why: None });
         self.send(Event::OutOfMemory { engine_id: "nobody".into() });
         self.send(Event::Recorded { batch: u64::MAX, result: Err(unreachable()) });
         self.send(Event::ImageResolved { profile: "nobody".into(), request: 1, result: Ok(fixtures::image()) });
