@@ -195,7 +195,10 @@ mod tests {
         let said = b"Traceback:\n  x\nImportError: no \x1b[2K\nbrig-init: the interpreter of python ended\n";
         let problem = last_words(said).unwrap();
         assert_eq!(problem.code, Code::InterpreterFailed);
-        assert_eq!(problem.message, "the interpreter of python ended: Traceback: x ImportError: no \u{27e8}U+001B\u{27e9}[2K");
+        assert_eq!(
+            problem.message,
+            "the interpreter of python ended: Traceback: x ImportError: no \u{27e8}U+001B\u{27e9}[2K"
+        );
         assert_eq!(last_words(b"brig-init: no\n").unwrap().code, Code::EngineProtocol);
         assert_eq!(last_words(b"exec format error\n").unwrap().message, "exec format error");
         assert_eq!(last_words(b" \n"), None);

@@ -72,7 +72,12 @@ pub struct Args {
     #[arg(long)]
     raw: bool,
     /// Program and arguments
-    #[arg(required_unless_present = "code", trailing_var_arg = true, allow_hyphen_values = true, value_name = "COMMAND")]
+    #[arg(
+        required_unless_present = "code",
+        trailing_var_arg = true,
+        allow_hyphen_values = true,
+        value_name = "COMMAND"
+    )]
     command: Vec<OsString>,
 }
 

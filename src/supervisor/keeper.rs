@@ -4,6 +4,7 @@
 //! sees it tells as events, in this order: `Armed`, then at most `Started` (or `Refused`), `OutputFull` and `Ended`, then
 //! `Gone`.
 
+use std::collections::BTreeMap;
 use std::future::pending;
 use std::pin::{Pin, pin};
 use std::sync::Arc;
@@ -12,8 +13,8 @@ use std::time::Duration;
 use brig_core::envelope::{Envelope, Step};
 use brig_core::id::{ProposalId, SandboxId};
 use brig_core::machine::Event;
-use brig_core::problem::Problem;
-use brig_core::profile::{Cage, SandboxSpec};
+use brig_core::problem::{Code, Problem};
+use brig_core::profile::{Cage, SandboxSpec, SecretSource};
 use brig_core::proposal::{Outcome, OutputStream, RunReport, RunUsage};
 use brig_init::wire::{self, Fence, FenceFinder, How, Nonce, Stream, Trailer, Why};
 use bytes::Bytes;
@@ -26,6 +27,7 @@ use tokio::time::{Instant, sleep, timeout, timeout_at};
 use super::message::Mailbox;
 use super::meters::Meters;
 use super::outputs::Outputs;
+use super::secrets::{Redactor, Secrets};
 use super::transcript::Transcript;
 use crate::engine::{ArmedSandbox, Engine, last_words, remember};
 use crate::journal::Journal;
@@ -68,7 +70,13 @@ pub struct Tools {
 pub fn keep(id: SandboxId, spec: Arc<SandboxSpec>, tools: Tools) -> mpsc::Sender<Order> {
     let (orders, inbox) = mpsc::channel(8);
     tokio::spawn(async move {
-        match tools.engine.arm(&id, spec).await {
+        let sources = spec.cage.secrets.clone();
+        // Nothing is made that could not be used; what the secrets are is read again when they are.
+        let armed = match read_secrets(sources).await {
+            Ok(_) => tools.engine.arm(&id, spec).await,
+            Err(problem) => Err(problem),
+        };
+        match armed {
             Err(problem) => tools.mailbox.event(Event::Armed { sandbox: id, result: Err(problem) }).await,
             Ok(armed) => Keeper::new(id, armed, tools, inbox).run().await,
         }
@@ -147,17 +155,25 @@ impl Keeper {
                 return self.tell(Event::Refused { sandbox: self.id.clone() }).await;
             }
         };
-        let frame = match request(envelope, nonce) {
+        let secrets = match read_secrets(envelope.cage.secrets.clone()).await {
+            Ok(secrets) => secrets,
+            Err(problem) => {
+                tracing::warn!("{} is not used: {problem}", self.id);
+                return self.tell(Event::Refused { sandbox: self.id.clone() }).await;
+            }
+        };
+        let frame = match request(envelope, nonce, &secrets) {
             Ok(frame) => frame,
             Err(why) => {
                 // Admission lets nothing through that cannot be framed; should it, the run has an end all the same.
                 self.tell(Event::Started { sandbox: self.id.clone() }).await;
-                let report = Run::new(nonce, self, proposal, envelope.output_limit).report(Outcome::Lost(why)).await;
+                let report =
+                    Run::new(nonce, self, proposal, envelope.output_limit, &secrets).report(Outcome::Lost(why)).await;
                 return self.tell(Event::Ended { sandbox: self.id.clone(), report }).await;
             }
         };
         // The log is there before anyone can be told that the run has started.
-        let mut run = Run::new(nonce, self, proposal, envelope.output_limit);
+        let mut run = Run::new(nonce, self, proposal, envelope.output_limit, &secrets);
         if !self.write_first(&frame).await {
             return self.tell(Event::Refused { sandbox: self.id.clone() }).await;
         }
@@ -337,6 +353,8 @@ async fn outlived(killing: &mut Option<oneshot::Receiver<()>>) {
 struct Run {
     stdout: FenceFinder,
     stderr: FenceFinder,
+    /// Of the one and of the other.
+    redactors: [Option<Redactor>; 2],
     transcript: Transcript,
     stdout_ended: bool,
     trailer: Option<Trailer>,
@@ -345,11 +363,12 @@ struct Run {
 }
 
 impl Run {
-    fn new(nonce: Nonce, keeper: &Keeper, proposal: ProposalId, output_limit: u64) -> Self {
+    fn new(nonce: Nonce, keeper: &Keeper, proposal: ProposalId, output_limit: u64, secrets: &Secrets) -> Self {
         let log = keeper.tools.outputs.begin(&proposal);
         Self {
             stdout: FenceFinder::new(nonce, Stream::Stdout),
             stderr: FenceFinder::new(nonce, Stream::Stderr),
+            redactors: [secrets.redactor(), secrets.redactor()],
             transcript: Transcript::new(proposal, output_limit, keeper.tools.journal.clone(), log),
             stdout_ended: false,
             trailer: None,
@@ -375,8 +394,21 @@ impl Run {
                 self.broken = Some(format!("init ended the run in words that are not understood: {error}"))
             }
         }
-        let filled = self.transcript.add(stream, held).await;
-        self.transcript.add(stream, now).await || filled
+        let filled = self.write_down(stream, held).await;
+        self.write_down(stream, now).await || filled
+    }
+
+    /// Hands on what the program wrote, without what is secret.
+    async fn write_down(&mut self, stream: OutputStream, bytes: Bytes) -> bool {
+        let bytes = match self.redactor(stream) {
+            Some(redactor) => redactor.push(&bytes).into(),
+            None => bytes,
+        };
+        self.transcript.add(stream, bytes).await
+    }
+
+    fn redactor(&mut self, stream: OutputStream) -> Option<&mut Redactor> {
+        self.redactors[usize::from(stream == OutputStream::Stderr)].as_mut()
     }
 
     /// How it ended, once both fences were seen: before that, output may still be on its way.
@@ -397,8 +429,13 @@ impl Run {
     async fn report(mut self, outcome: Outcome) -> RunReport {
         if matches!(outcome, Outcome::Lost(_)) {
             // What looked like the beginning of a fence was output after all.
-            for (stream, finder) in [(OutputStream::Stdout, self.stdout), (OutputStream::Stderr, self.stderr)] {
-                self.transcript.add(stream, finder.finish().bytes.into()).await;
+            let (stdout, stderr) = (self.stdout.finish().bytes, self.stderr.finish().bytes);
+            self.write_down(OutputStream::Stdout, stdout.into()).await;
+            self.write_down(OutputStream::Stderr, stderr.into()).await;
+        }
+        for stream in [OutputStream::Stdout, OutputStream::Stderr] {
+            if let Some(rest) = self.redactor(stream).map(Redactor::finish) {
+                self.transcript.add(stream, rest.into()).await;
             }
         }
         let waited = u64::try_from(self.began.elapsed().as_micros()).unwrap_or(u64::MAX);
@@ -427,10 +464,20 @@ fn nonce() -> Result<Nonce, getrandom::Error> {
     Ok(nonce)
 }
 
-/// The request frame of an envelope: byte for byte what was approved.
-fn request(envelope: &Envelope, nonce: Nonce) -> Result<Vec<u8>, String> {
+/// Off the threads that everything else runs on, as a file may be on a slow disk; at once where there is nothing to read.
+async fn read_secrets(sources: BTreeMap<String, SecretSource>) -> Result<Secrets, Problem> {
+    if sources.is_empty() {
+        return Ok(Secrets::default());
+    }
+    let reading = tokio::task::spawn_blocking(move || Secrets::read(&sources));
+    reading.await.map_err(|error| Problem::new(Code::Internal, format!("secrets were not read: {error}")))?
+}
+
+/// The request frame of an envelope: byte for byte what was approved, with the values of the secrets it names.
+fn request(envelope: &Envelope, nonce: Nonce, secrets: &Secrets) -> Result<Vec<u8>, String> {
     let cage = &envelope.cage;
-    let steps: Vec<Framed<'_>> = envelope.steps.iter().enumerate().map(|(at, step)| Framed::new(at, step, cage)).collect();
+    let steps: Vec<Framed<'_>> =
+        envelope.steps.iter().enumerate().map(|(at, step)| Framed::new(at, step, cage)).collect();
     // Init takes a relative path as the first step's; an envelope's is the working directory's.
     let paths: Vec<Vec<u8>> =
         envelope.files.iter().map(|file| [cage.working_dir.as_bytes(), b"/", &file.path.0].concat()).collect();
@@ -440,7 +487,7 @@ fn request(envelope: &Envelope, nonce: Nonce) -> Result<Vec<u8>, String> {
         keep_going: envelope.keep_going,
         // The engine has set the profile's on every process of the sandbox already.
         rlimits: Vec::new(),
-        steps: steps.iter().map(|framed| framed.step(cage)).collect(),
+        steps: steps.iter().map(|framed| framed.step(cage, secrets)).collect(),
         files: envelope
             .files
             .iter()
@@ -463,13 +510,14 @@ impl<'a> Framed<'a> {
         Self { step, path: step.code.as_ref().map(|code| cage.code_path(at, &code.language)) }
     }
 
-    /// The step with its whole environment: the profile's, and its own, which takes the place of the profile's. Code is
-    /// given to its interpreter as the file that it will be.
-    fn step(&'a self, cage: &'a Cage) -> wire::Step<'a> {
+    /// The step with its whole environment: the profile's with its secrets, and its own, which takes the place of the
+    /// profile's. Code is given to its interpreter as the file that it will be.
+    fn step(&'a self, cage: &'a Cage, secrets: &'a Secrets) -> wire::Step<'a> {
         let step = self.step;
         let own = step.env.iter().map(|(name, value)| (name.0.as_slice(), value.0.as_slice()));
         let inherited = cage.environment.iter().map(|(name, value)| (name.as_bytes(), value.as_bytes()));
-        let inherited = inherited.filter(|(name, _)| !step.env.iter().any(|(other, _)| other.0 == *name));
+        let secret = secrets.variables().map(|(name, value)| (name.as_bytes(), value));
+        let inherited = inherited.chain(secret).filter(|(name, _)| !step.env.iter().any(|(other, _)| other.0 == *name));
         let code = step.code.as_ref().zip(self.path.as_ref()).map(|(code, path)| wire::Code {
             language: code.language.as_bytes(),
             path: path.as_bytes(),

@@ -90,10 +90,7 @@ pub fn command<'a, S: Into<Shown<'a>>>(steps: impl IntoIterator<Item = S>) -> St
 /// The first characters of what [`command`] gives, and whether that is all of it. Costs no more than what it returns,
 /// however long the command is.
 #[must_use]
-pub fn command_within<'a, S: Into<Shown<'a>>>(
-    steps: impl IntoIterator<Item = S>,
-    characters: usize,
-) -> (String, bool) {
+pub fn command_within<'a, S: Into<Shown<'a>>>(steps: impl IntoIterator<Item = S>, characters: usize) -> (String, bool) {
     // A character comes of at most four bytes, and no byte without one.
     let (mut left, mut cut) = (4 * characters, false);
     let mut short: Vec<(Option<(&str, &[u8])>, Vec<crate::blob::Blob>)> = Vec::new();

@@ -122,7 +122,10 @@ fn python_ends_as_it_would_from_a_file() {
         ("import sys; sys.excepthook = lambda *a: print('mine', a[0]); 1/0", How::Exited(1)),
         ("import atexit; atexit.register(print, 'bye'); print('hi')", How::Exited(0)),
         ("import atexit, sys; atexit.register(exec, '1/0'); sys.exit(3)", How::Exited(3)),
-        ("import threading, time\nthreading.Thread(target=lambda: (time.sleep(.1), print('late'))).start()", How::Exited(0)),
+        (
+            "import threading, time\nthreading.Thread(target=lambda: (time.sleep(.1), print('late'))).start()",
+            How::Exited(0),
+        ),
         ("import threading\nthreading.Thread(target=lambda: 1/0, name='t').start()", How::Exited(0)),
         ("class A:\n  def __del__(self): print('gone')\na = A()\nb = [a]; b.append(b)", How::Exited(0)),
         ("f = open('out', 'w'); f.write('kept')\nimport os, atexit", How::Exited(0)),
@@ -172,7 +175,7 @@ fn python_runs_whatever_python_runs() {
         "import inspect\ndef f(): pass\nprint(inspect.getsource(f), inspect.getsourcefile(f))",
         "import sys\nfor line in sys.stdin: print(repr(line))\nprint(input if sys.stdin.closed else 'open')",
         "import logging, warnings\nlogging.warning('w')\nwarnings.warn('old', DeprecationWarning)",
-        "print(brig)" ,
+        "print(brig)",
     ] {
         let status = if source == "print(brig)" { 1 } else { 0 };
         exits(PYTHON, source, status);
@@ -197,7 +200,10 @@ fn node_code_finds_what_a_file_would() {
          console.log(require('fs').readdirSync('/proc/self/fd').length, process.exitCode, process.title);",
         0,
     );
-    assert!(came.stdout.starts_with("[\n  '/usr/bin/node',\n  'DIR/.code-1.js',\n  'one',\n  'two words'\n] []"), "{came:?}");
+    assert!(
+        came.stdout.starts_with("[\n  '/usr/bin/node',\n  'DIR/.code-1.js',\n  'one',\n  'two words'\n] []"),
+        "{came:?}"
+    );
 }
 
 #[test]
@@ -215,11 +221,23 @@ fn node_ends_as_it_would_from_a_file() {
         ("require('./nothing')", How::Exited(1)),
         ("setTimeout(() => console.log('late'), 50); console.log('early')", How::Exited(0)),
         ("process.stdin.on('data', (d) => console.log(String(d))).on('end', () => console.log('end'))", How::Exited(0)),
-        ("import os from 'node:os'; console.log(typeof os.EOL, await Promise.resolve(2), import.meta.url)", How::Exited(0)),
+        (
+            "import os from 'node:os'; console.log(typeof os.EOL, await Promise.resolve(2), import.meta.url)",
+            How::Exited(0),
+        ),
         ("console.log(await Promise.resolve(2)); throw new Error('esm')", How::Exited(1)),
-        ("const { fork } = require('child_process');\nif (process.argv[2] === 'child') { console.log('child', process.execArgv); } else { fork(__filename, ['child']); }", How::Exited(0)),
-        ("const { Worker, isMainThread } = require('worker_threads');\nif (isMainThread) { new Worker(__filename); } else { console.log('worker'); }", How::Exited(0)),
-        ("console.log(require('child_process').execFileSync(process.execPath, ['-p', 'process.env.HOME']).toString())", How::Exited(0)),
+        (
+            "const { fork } = require('child_process');\nif (process.argv[2] === 'child') { console.log('child', process.execArgv); } else { fork(__filename, ['child']); }",
+            How::Exited(0),
+        ),
+        (
+            "const { Worker, isMainThread } = require('worker_threads');\nif (isMainThread) { new Worker(__filename); } else { console.log('worker'); }",
+            How::Exited(0),
+        ),
+        (
+            "console.log(require('child_process').execFileSync(process.execPath, ['-p', 'process.env.HOME']).toString())",
+            How::Exited(0),
+        ),
         ("process.stdout.write('x'.repeat(300000)); console.error('err')", How::Exited(0)),
     ] {
         let came = both(NODE, piece(source));
@@ -233,16 +251,23 @@ fn what_is_only_read_at_the_start_is_heeded_all_the_same() {
     let seed = Piece { env: &[("PYTHONHASHSEED", "0"), ("PATH", "/usr/bin")], ..piece("print(hash('a'))") };
     let unisolated = Language { command: &["/usr/bin/python3"], ..PYTHON };
     both(unisolated, seed);
-    let options = Piece { env: &[("NODE_OPTIONS", "--max-http-header-size=99999"), ("PATH", "/usr/bin")], ..piece("console.log(require('http').maxHeaderSize)") };
+    let options = Piece {
+        env: &[("NODE_OPTIONS", "--max-http-header-size=99999"), ("PATH", "/usr/bin")],
+        ..piece("console.log(require('http').maxHeaderSize)")
+    };
     assert_eq!(both(NODE, options).stdout, "99999\n");
-    let latin = Piece { env: &[("LC_ALL", "C"), ("PYTHONUTF8", "0")], ..piece("import sys; print(sys.stdout.encoding)") };
+    let latin =
+        Piece { env: &[("LC_ALL", "C"), ("PYTHONUTF8", "0")], ..piece("import sys; print(sys.stdout.encoding)") };
     both(unisolated, latin);
 }
 
 #[test]
 fn without_isolation_the_directory_of_the_code_is_looked_in() {
     let unisolated = Language { command: &["/usr/bin/python3"], ..PYTHON };
-    both(unisolated, piece("import sys; print(sys.path[0])\nopen('helper.py', 'w').write('x = 5')\nimport helper; print(helper.x)"));
+    both(
+        unisolated,
+        piece("import sys; print(sys.path[0])\nopen('helper.py', 'w').write('x = 5')\nimport helper; print(helper.x)"),
+    );
 }
 
 #[test]
@@ -326,8 +351,14 @@ fn code_does_not_replace_what_lies_in_its_place() {
 fn one_that_cannot_be_had_or_ends_is_told_with_its_last_words() {
     let python = "/usr/bin/python3";
     for (command, words) in [
-        (vec!["/nowhere/python"], "the interpreter of python could not be started: execve /nowhere/python: No such file"),
-        (vec!["/bin/sh", "-c", "echo some words >&2; exit 3"], "the interpreter of python ended with exit status 3 before"),
+        (
+            vec!["/nowhere/python"],
+            "the interpreter of python could not be started: execve /nowhere/python: No such file",
+        ),
+        (
+            vec!["/bin/sh", "-c", "echo some words >&2; exit 3"],
+            "the interpreter of python ended with exit status 3 before",
+        ),
         (vec!["/bin/sh", "-c", "kill -9 $$"], "the interpreter of python was ended by signal 9 before any request"),
         (vec![python, "--no-such-option"], "ended with exit status 2 before any request"),
     ] {

@@ -18,7 +18,12 @@ fn request() -> Request<'static> {
             Rlimit { resource: Resource::OpenFiles, value: 64 },
         ],
         steps: vec![
-            Step { argv: vec![b"sh", b"-c", b"cat a/b; echo \xff"], env: vec![(b"PATH", b"/bin")], cwd: b"/sandbox", code: None },
+            Step {
+                argv: vec![b"sh", b"-c", b"cat a/b; echo \xff"],
+                env: vec![(b"PATH", b"/bin")],
+                cwd: b"/sandbox",
+                code: None,
+            },
             Step {
                 argv: vec![b"python3", b"/sandbox/.code-2.py", b"an argument"],
                 env: vec![],
