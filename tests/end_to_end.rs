@@ -1,6 +1,7 @@
 //! The real binary on a real daemon, as its users meet it. These tests fail where there is no daemon.
 
 mod caging;
+mod code;
 mod deciding;
 mod failing;
 mod lending;

@@ -476,6 +476,12 @@ async fn read_secrets(sources: BTreeMap<String, SecretSource>) -> Result<Secrets
 /// The request frame of an envelope: byte for byte what was approved, with the values of the secrets it names.
 fn request(envelope: &Envelope, nonce: Nonce, secrets: &Secrets) -> Result<Vec<u8>, String> {
     let cage = &envelope.cage;
+    let has_interpreter =
+        |step: &Step| step.code.as_ref().is_none_or(|it| cage.interpreters.contains_key(&it.language));
+    if let Some(at) = envelope.steps.iter().position(|step| !has_interpreter(step)) {
+        // The profile has changed since the proposal was admitted.
+        return Err(format!("the profile has no interpreter for the code of step {} any more", at + 1));
+    }
     let steps: Vec<Framed<'_>> =
         envelope.steps.iter().enumerate().map(|(at, step)| Framed::new(at, step, cage)).collect();
     // Init takes a relative path as the first step's; an envelope's is the working directory's.

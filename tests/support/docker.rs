@@ -238,9 +238,13 @@ pub fn request(argv: &[&str], stdin: &[u8], deadline_ms: u64) -> Vec<u8> {
 
 /// Runs `argv` to both fences.
 pub async fn run(sandbox: &mut ArmedSandbox, argv: &[&str], stdin: &[u8]) -> Ran {
-    let request = request(argv, stdin, 50_000);
+    send(sandbox, &request(argv, stdin, 50_000)).await
+}
+
+/// Sends a request, and waits for both fences.
+pub async fn send(sandbox: &mut ArmedSandbox, request: &[u8]) -> Ran {
     let begun = Instant::now();
-    sandbox.stdin.write_all(&request).await.unwrap();
+    sandbox.stdin.write_all(request).await.unwrap();
     sandbox.stdin.flush().await.unwrap();
     let running = fences(sandbox);
     let (stdout, stderr, trailer) = tokio::time::timeout(BOUND, running).await.expect("an end within the bound");

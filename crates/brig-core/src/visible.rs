@@ -319,6 +319,25 @@ mod tests {
         assert_eq!(command([argv(&["a", "⏵", "b"]).as_slice()]), "a ⟨U+23F5⟩ b");
     }
 
+    #[test]
+    fn code_looks_like_no_command_and_like_no_other_code() {
+        let arguments: Vec<Blob> = vec!["a b".into()];
+        let none: Vec<Blob> = Vec::new();
+        fn code<'a>(source: &'a str, argv: &'a [Blob]) -> Shown<'a> {
+            Shown { code: Some(("python", source.as_bytes())), argv }
+        }
+        assert_eq!(command([code("print(1)", &none)]), "python› print(1)");
+        assert_eq!(command([code("a\n  b\r\n", &arguments)]), "python 'a b'› a⏎  b⟨U+000D⟩⏎");
+        let both = [code("", &none), code("x ⏎ ⏵ ›", &none)];
+        assert_eq!(command(both), "python›  ⏵ python› x ⟨U+23CE⟩ ⟨U+23F5⟩ ⟨U+203A⟩");
+        let typed: Vec<Blob> = vec!["python›".into(), "x".into()];
+        assert_eq!(command([typed.as_slice()]), "python⟨U+203A⟩ x");
+        assert_eq!(command_within([code("print(1)", &none)], 512), ("python› print(1)".to_owned(), true));
+        let long = "x".repeat(5000);
+        let (line, is_whole) = command_within([code(&long, &none)], 512);
+        assert_eq!((line.chars().count(), is_whole), (512, false));
+    }
+
     /// Whatever comes in is still there: text that shows the same is the same.
     #[test]
     fn visible_text_leads_back_to_the_same_bytes() {

@@ -184,7 +184,7 @@ fn no_key_loosens_a_sandbox_and_each_says_why() {
     }
     assert!(refused("read_only = false").1.starts_with("this is always so and needs no key"));
     assert!(refused("command = \"sh\"").1.starts_with("what runs is what an agent proposes"));
-    for key in ["build = \".\"", "[interpreter.python]"] {
+    for key in ["build = \".\""] {
         assert!(refused(key).1.contains("planned and not there yet"), "{key}");
     }
     let (message, help) = refused("network_mode = \"bridge\"");
@@ -339,5 +339,43 @@ fn a_secret_is_written_down_as_where_it_comes_from() {
     ] {
         let (message, _) = refused(&format!("environment = {{ A = {text} }}"));
         assert!(message.contains(what), "{text}: {message}");
+    }
+}
+
+#[test]
+fn interpreters_are_read_and_only_those_that_can_be_are_started_in_advance() {
+    let read = profile(
+        "[interpreter.python]\ncommand = [\"python3\", \"-I\"]\nprewarm = true\n[interpreter.lua]\ncommand = [\"lua\"]",
+    );
+    let python = &read.cage.interpreters["python"];
+    assert_eq!((python.command.join(" ").as_str(), python.prewarm), ("python3 -I", true));
+    assert!(!read.cage.interpreters["lua"].prewarm);
+    for (text, message, help) in [
+        (
+            "[interpreter.lua]\ncommand = [\"lua\"]\nprewarm = true",
+            "p.toml:4:11: `interpreter.lua.prewarm`: brig cannot start",
+            "node and python",
+        ),
+        (
+            "[interpreter.python]\nprewarm = true",
+            "`interpreter.python`: `command` is missing",
+            "command = [\"python3\", \"-I\"]",
+        ),
+        (
+            "[interpreter.python]\ncommand = \"python3 -I\"",
+            "p.toml:3:11: `interpreter.python.command`: this is no list",
+            "as a list",
+        ),
+        ("[interpreter.python]\ncommand = []", "it is empty", "as a list"),
+        ("[interpreter.python]\ncommand = [\"\"]", "it names no program", "as a list"),
+        (
+            "[interpreter.python]\ncommand = [\"a\"]\nprewarn = true",
+            "`interpreter.python.prewarn` is no key, did you mean `prewarm`?",
+            "command",
+        ),
+        ("[interpreter.\"C++\"]\ncommand = [\"a\"]", "\"C++\" is no name of a language", "a-z"),
+    ] {
+        let (said, helped) = refused(text);
+        assert!(said.contains(message) && helped.contains(help), "{said}\n{helped}");
     }
 }
