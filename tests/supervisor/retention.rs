@@ -1,5 +1,7 @@
 //! Limits on what is kept: what goes, what is said of it, and what happens when nothing can go.
 
+use std::time::Duration;
+
 use brig::api::wire::{Done, FollowLine, ProposalDetail, ProposalRow};
 use brig::engine::scripted::{Act, Script};
 use brig::journal::Reader;
@@ -9,7 +11,7 @@ use brig_core::retention::Retention;
 use futures_util::StreamExt as _;
 use serde_json::json;
 
-use crate::support::world::{World, draft, until};
+use crate::support::world::{World, draft, pass, until};
 
 async fn world(limits: Retention) -> World {
     let world = World::with("", |settings| settings.retention = limits).await;
@@ -136,9 +138,11 @@ async fn new_limits_hold_as_soon_as_they_are_written() {
     assert_eq!(detail(&world, &row).await.output_pruned, None);
     let file = world.places.brig_toml();
     std::fs::write(&file, "[retention]\noutput_size = \"1m\"\n").unwrap();
+    pass(Duration::from_secs(3)).await;
     let problem = until("the output to go", async || refusal(&world, &row).await).await;
     assert_eq!(problem.code, Code::Pruned);
     std::fs::write(&file, "[retention]\noutput_size = \"a lot\"\n").unwrap();
+    pass(Duration::from_secs(3)).await;
     let wrong = world.sees("the mistake", |all| all.supervisor.config_problem.clone()).await.problem;
     assert!(wrong.message.contains("`retention.output_size`: \"a lot\" is no size"), "{wrong}");
     world.sees("what holds", |all| (all.supervisor.disk.as_ref()?.output_limit == 1 << 20).then_some(())).await;

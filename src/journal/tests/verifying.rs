@@ -89,7 +89,11 @@ async fn each_kind_of_tampering_is_found_at_the_first_wrong_entry() {
         ("size of its output", "UPDATE proposals SET output = 0 WHERE id = 's'", Some(10)),
         ("said to be pruned", "UPDATE proposals SET pruned = 11 WHERE id = 's'", Some(10)),
         ("said to be pruned before its end", "UPDATE proposals SET pruned = 2 WHERE id = 's'", Some(10)),
-        ("said to be pruned later", "UPDATE proposals SET pruned = 13 WHERE id = 's'", Some(13)),
+        (
+            "said to be pruned later",
+            "UPDATE proposals SET pruned = 13 WHERE id = 's'; DELETE FROM output WHERE proposal = 's'",
+            Some(13),
+        ),
         ("key changed", "UPDATE proposals SET key = 'other' WHERE id = 't'", Some(11)),
     ] {
         let home = Home::new();

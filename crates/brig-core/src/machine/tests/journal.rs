@@ -119,11 +119,12 @@ fn word_of_an_entry_that_nobody_knows_changes_nothing() {
 
 #[test]
 fn a_journal_without_room_takes_what_ends_and_nothing_that_begins() {
-    let mut world = World::ready();
+    let mut world = World::with(|profile| profile.pool.target = 0).made_ready();
     let (first, second, third) = (world.propose(), world.propose(), world.approved());
     let full = || Some(Problem::new(Code::JournalFailed, "the disk is full"));
     world.send(Event::JournalFull { problem: full() });
     let since = world.state.journal_problem().unwrap().1;
+    world.arm();
     assert_eq!(world.launches(), [], "what was approved waits");
     let (_, ticket) = world.ask(draft());
     assert_eq!(world.refusal(ticket), Code::JournalFailed);
