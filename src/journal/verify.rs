@@ -9,6 +9,7 @@ use brig_core::proposal::{OutputStream, OutputSummary};
 use brig_core::retention::Limit;
 use brig_core::time::Wall;
 use rusqlite::{Connection, OptionalExtension as _, Row};
+use schemars::JsonSchema;
 use serde::Serialize;
 use sha2::{Digest as _, Sha256};
 
@@ -49,7 +50,7 @@ pub struct Verified {
 }
 
 /// The beginning of a journal that was removed by a limit.
-#[derive(Clone, Debug, PartialEq, Eq, Serialize)]
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, JsonSchema)]
 pub struct Cut {
     /// The number of the last entry that was removed, which is how many there were.
     pub through: u64,

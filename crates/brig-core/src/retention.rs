@@ -1,5 +1,6 @@
 //! How much is kept of what has happened, and which limit took something away.
 
+use schemars::JsonSchema;
 use serde::{Deserialize, Serialize};
 
 const DAY_MS: u64 = 24 * 60 * 60 * 1000;
@@ -32,7 +33,7 @@ impl Default for Retention {
 }
 
 /// The limit for whose sake something was removed, as it stood then.
-#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
 #[serde(tag = "kind", rename_all = "kebab-case")]
 pub enum Limit {
     /// [`Retention::output_age_ms`].
@@ -58,7 +59,7 @@ pub enum Limit {
 }
 
 /// What the journal takes of its disk. Sizes are in bytes.
-#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
 pub struct Usage {
     /// What the entries take.
     pub journal_bytes: u64,
