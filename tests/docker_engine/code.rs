@@ -54,7 +54,7 @@ async fn python_waits_and_runs_code_as_a_fresh_one_would() {
         "import sys, os\nprint(sys.argv, sys.stdin.read(), os.getcwd(), dict(os.environ), os.listdir())\n1 / 0\n";
     let ran = both(&bed, &python, "python", source).await;
     assert_eq!(ran.trailer.how, How::Exited(1));
-    assert!(ran.stdout.starts_with("['/sandbox/.code-1.py', 'an argument'] in /sandbox {'PATH': "), "{ran:?}");
+    assert!(ran.stdout.starts_with("['/sandbox/.code-1.py', 'an argument'] in /sandbox {'HOME': "), "{ran:?}");
     assert!(ran.stderr.contains("File \"/sandbox/.code-1.py\", line 3, in <module>\n    1 / 0\n"), "{ran:?}");
     assert!(ran.stderr.ends_with("ZeroDivisionError: division by zero\n"), "{ran:?}");
 
@@ -122,7 +122,12 @@ async fn node_image(bed: &Bed) -> String {
         archive.append_path_with_name(library, library.trim_start_matches('/')).unwrap();
     }
     for directory in ["sandbox", "tmp", "proc", "dev", "sys", "etc"] {
-        archive.append_dir(directory, "/").unwrap();
+        let mut header = tar::Header::new_gnu();
+        header.set_entry_type(tar::EntryType::Directory);
+        header.set_size(0);
+        // A mode of the image's own is that of what is mounted there.
+        header.set_mode(if directory == "tmp" { 0o1777 } else { 0o755 });
+        archive.append_data(&mut header, directory, std::io::empty()).unwrap();
     }
     let name = format!("brig-test-node-{}", bed.install);
     let options = CreateImageOptionsBuilder::new().from_src("-").repo(&name).tag("1").build();
