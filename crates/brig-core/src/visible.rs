@@ -87,13 +87,16 @@ pub fn command<'a, S: Into<Shown<'a>>>(steps: impl IntoIterator<Item = S>) -> St
     out
 }
 
+/// The beginning of a step: of its code, and of its arguments.
+type Cut<'a> = (Option<(&'a str, &'a [u8])>, Vec<crate::blob::Blob>);
+
 /// The first characters of what [`command`] gives, and whether that is all of it. Costs no more than what it returns,
 /// however long the command is.
 #[must_use]
 pub fn command_within<'a, S: Into<Shown<'a>>>(steps: impl IntoIterator<Item = S>, characters: usize) -> (String, bool) {
     // A character comes of at most four bytes, and no byte without one.
     let (mut left, mut cut) = (4 * characters, false);
-    let mut short: Vec<(Option<(&str, &[u8])>, Vec<crate::blob::Blob>)> = Vec::new();
+    let mut short: Vec<Cut<'_>> = Vec::new();
     for step in steps {
         let Shown { code, argv } = step.into();
         let mut kept = Vec::new();
