@@ -4,7 +4,8 @@ def brig():
     import atexit, gc, os, sys
     # First, so that it is the last that is called.
     status, warm = None, set()
-    atexit.register(lambda: status is None or leave())
+    # What was kept from the collector's eyes is given back where the interpreter takes everything down itself.
+    atexit.register(lambda: (status is None or leave(), gc.unfreeze()))
 
     def leave():
         # Taking down everything that was imported takes Python ten times as long as most programs run. It is left out
