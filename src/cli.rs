@@ -69,8 +69,11 @@ enum Command {
     Queue(queue::Args),
     /// List the sandboxes, warm ones too
     Ps(ps::Args),
-    /// List the pools of warm sandboxes
-    Pools,
+    /// List the pools of warm sandboxes, or steer one
+    ///
+    /// What is set lasts until the supervisor ends or the profile's file changes; a pause or a drain lasts until `resume`, or
+    /// the supervisor's end. Each is recorded with who asked for it.
+    Pools(pools::Args),
     /// Show a proposal with all that it would do, nothing hidden
     Show(show::Args),
     /// Print what a run wrote
@@ -117,7 +120,7 @@ async fn dispatch(args: Args) -> Result<Exit, Stop> {
         Some(Command::Withdraw(args)) => withdraw::withdraw(&context, &args).await,
         Some(Command::Queue(args)) => queue::queue(&context, &args).await,
         Some(Command::Ps(args)) => ps::ps(&context, &args).await,
-        Some(Command::Pools) => pools::pools(&context).await,
+        Some(Command::Pools(args)) => pools::pools(&context, args).await,
         Some(Command::Show(args)) => show::show(&context, &args).await,
         Some(Command::Logs(args)) => Box::pin(logs::logs(&context, &args)).await,
         Some(Command::Approve(args)) => Box::pin(approve::approve(&context, &args)).await,

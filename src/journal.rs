@@ -34,6 +34,7 @@ mod problems;
 mod reader;
 mod recovery;
 mod schema;
+mod statistics;
 #[cfg(test)]
 mod tests;
 mod verify;
@@ -59,6 +60,7 @@ use batch::{Job, QueuedChunk, QueuedRecord};
 use entry::Encoded;
 pub use export::Exported;
 pub use reader::Reader;
+pub use statistics::Count;
 pub use verify::{Fault, Verified};
 
 /// Bytes that may be queued for the writer, each item with [`ITEM_BYTES`] on top: this much of output, and as much of
@@ -199,6 +201,16 @@ impl Journal {
     pub async fn output(&self, id: &ProposalId, chunk: Chunk) -> Result<(), Problem> {
         let room = self.room(&self.inner.room_for_output, ITEM_BYTES + chunk.bytes.len()).await?;
         self.send(Job::Output(QueuedChunk { id: id.clone(), chunk, room }))
+    }
+
+    /// Keeps statistics, in place of those of the same pools and measures that were kept before. They are no evidence: they
+    /// stand outside of the chain, and where they cannot be written that is only logged. Returns when they are written.
+    pub async fn keep_statistics(&self, counts: Vec<Count>) {
+        let (done, written) = oneshot::channel();
+        if self.send(Job::Statistics(counts, done)).is_ok() {
+            // An error says that the thread has ended, which it has logged the reason of.
+            let _ = written.await;
+        }
     }
 
     /// Reads the same journal, over connections of its own.

@@ -44,6 +44,7 @@ pub mod outputs;
 pub mod process;
 mod recorder;
 mod sockets;
+mod statistics;
 mod transcript;
 pub mod view;
 pub mod watcher;
@@ -56,6 +57,7 @@ use self::meters::Meters;
 use self::outputs::Outputs;
 use self::recorder::Recorder;
 use self::sockets::{Access, Servers, Services};
+use self::statistics::Statistics;
 
 /// How long clients that are being answered may take to read that when the supervisor ends.
 const LAST_ANSWERS: Duration = Duration::from_millis(500);
@@ -136,6 +138,7 @@ pub async fn serve_with(
     write_token(&places.operator_token(), &token)?;
 
     let clock = Clock::start();
+    let statistics = Statistics::new(journal.reader().statistics().await?, clock);
     let kept = kept_outputs(&recovered, &journal.reader()).await?;
     let (state, effects) = restored(&settings, profiles, recovered, &kept, &*engine, clock)?;
     let identity =
@@ -146,6 +149,7 @@ pub async fn serve_with(
         outputs,
         meters: meters.clone(),
         mailbox: mailbox.clone(),
+        statistics: statistics.clone(),
     };
     let recorder = Recorder::start(journal.clone(), mailbox.clone());
     let core = Core::new(state, clock, identity, inbox, tools, recorder);
@@ -155,6 +159,7 @@ pub async fn serve_with(
         tokio::spawn(watcher::reap(engine, mailbox.clone(), came, owner, process::host())),
         tokio::spawn(watcher::sample(meters, mailbox.clone(), consoles)),
         tokio::spawn(watcher::profiles(places.clone(), settings, mailbox.clone())),
+        tokio::spawn(statistics.clone().keep_now_and_then(journal.clone())),
         tokio::spawn(end_on_signals(mailbox)?),
     ];
     let (end_serving, ending) = tokio::sync::oneshot::channel();
@@ -171,6 +176,7 @@ pub async fn serve_with(
         serving.abort();
     }
     drop(traces);
+    statistics.keep(&journal).await;
     let stopped = journal.record(vec![(clock::wall(), Entry::Stopped {})]).await;
     journal.close().await;
     stopped

@@ -15,7 +15,9 @@ use serde::{Deserialize, Serialize};
 
 use crate::engine::EngineInfo;
 
+pub use brig_core::histogram::{Spread, Summary};
 pub use brig_core::machine::{PoolState, SandboxState};
+pub use brig_core::pool::PoolOrder;
 
 /// Every answer that is no success, under its HTTP status.
 #[derive(Clone, Debug, Serialize, Deserialize)]
@@ -194,10 +196,25 @@ pub struct PoolRow {
     pub arming: u32,
     /// Sandboxes granted or running.
     pub leased: u32,
+    /// How many shall be ready when nothing has run for an hour.
+    pub min: u32,
     /// How many shall be ready at rest.
     pub target: u32,
     /// How many there may be at once.
     pub max: u32,
+    /// How many shall be ready now: `target`, and more while there is more demand.
+    pub wanted: u32,
+    /// Why so many, for people.
+    pub reason: String,
+    /// Who has set `min`, `target` and `max` in place of the profile's, and when.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub set: Option<ByRow>,
+    /// Who has paused or drained it (see `state`), and when.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub held: Option<ByRow>,
+    /// What is warm and still to be replaced, as an operator has asked.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub replacing: Option<ReplacingRow>,
     /// Approved proposals that wait for a sandbox.
     pub waiting: u32,
     /// Runs that found a warm sandbox.
@@ -212,6 +229,39 @@ pub struct PoolRow {
     /// When it is tried again.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub retry_at: Option<Wall>,
+    /// How long things take in it.
+    #[serde(default)]
+    pub latency: Latency,
+}
+
+/// How long things take in a pool: microseconds, each within 1/32.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
+pub struct Latency {
+    /// From the lease of a warm sandbox to the first byte that the program wrote.
+    pub first_byte: Spread,
+    /// From the lease to the end of the run, without the time that its program took.
+    pub overhead: Spread,
+    /// To make a sandbox, until it waits for its request.
+    pub arming: Spread,
+}
+
+/// An operator, and when.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+pub struct ByRow {
+    /// Who.
+    pub by: String,
+    /// Since when.
+    pub since: Wall,
+}
+
+/// What is still to be replaced.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+pub struct ReplacingRow {
+    /// How many.
+    pub left: u32,
+    /// Who asked for it.
+    #[serde(flatten)]
+    pub by: ByRow,
 }
 
 /// The supervisor itself.

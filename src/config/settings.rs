@@ -118,10 +118,10 @@ fn name_of<'a>(item: &Item<'a>) -> Result<&'a str, Problem> {
 }
 
 /// What names look like, for messages.
-pub(super) const NAME_FORM: &str = "a name is 1 to 64 of a-z, 0-9, - and _";
+pub const NAME_FORM: &str = "a name is 1 to 64 of a-z, 0-9, - and _";
 
 /// Whether this can be the name of a profile, a theme or an agent.
-pub(super) fn is_name(text: &str) -> bool {
+pub fn is_name(text: &str) -> bool {
     (1..=64).contains(&text.len()) && text.bytes().all(|b| matches!(b, b'a'..=b'z' | b'0'..=b'9' | b'-' | b'_'))
 }
 

@@ -24,8 +24,8 @@ use super::theme::Theme;
 use super::update::update;
 use super::view;
 use crate::api::wire::{
-    PoolRow, PoolState, ProposalDetail, ProposalRow, RunRow, SandboxRow, SandboxState, Snapshot, SupervisorRow, Update,
-    UsageRow,
+    Latency, PoolRow, PoolState, ProposalDetail, ProposalRow, RunRow, SandboxRow, SandboxState, Snapshot, Spread,
+    Summary, SupervisorRow, Update, UsageRow,
 };
 use crate::engine::EngineInfo;
 
@@ -140,15 +140,28 @@ pub fn pool(profile: &str, state: PoolState, ready: u32, target: u32) -> PoolRow
         ready,
         arming: target.saturating_sub(ready).min(1),
         leased: 0,
+        min: target,
         target,
         max: target * 4,
+        wanted: target,
+        reason: format!("{target} ready wanted: the target at rest"),
+        set: None,
+        held: None,
+        replacing: None,
         waiting: 0,
         hits: 214,
         misses: 3,
         failures: 0,
         last_error: None,
         retry_at: None,
+        latency: latency(),
     }
+}
+
+fn latency() -> Latency {
+    let first_byte = Summary { count: 214, p50_us: 3_140, p95_us: 5_890, p99_us: 9_400 };
+    let first_byte = Spread { hour: Some(first_byte), ever: Some(first_byte) };
+    Latency { first_byte, ..Latency::default() }
 }
 
 pub fn supervisor() -> SupervisorRow {

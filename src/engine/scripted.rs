@@ -69,6 +69,7 @@ struct Inner {
     open_gates: BTreeSet<&'static str>,
     image: String,
     deaf: bool,
+    mute: bool,
     pretends: bool,
     progress: Option<String>,
     listeners: Vec<mpsc::Sender<Result<EngineEvent, Problem>>>,
@@ -170,6 +171,11 @@ impl ScriptedEngine {
     /// Whether sandboxes that are made from now on read nothing of what they are sent.
     pub fn deafen(&self, deaf: bool) {
         self.shared.lock().deaf = deaf;
+    }
+
+    /// Whether sandboxes do not answer when they are asked whether they are there.
+    pub fn mute(&self, mute: bool) {
+        self.shared.lock().mute = mute;
     }
 
     /// Whether kills change nothing from now on, though the engine says that they worked.

@@ -7,8 +7,8 @@ use brig_core::id::ProposalId;
 use brig_core::problem::Problem;
 use tokio::sync::{OwnedSemaphorePermit, oneshot};
 
-use super::Chunk;
 use super::entry::Encoded;
+use super::{Chunk, Count};
 
 /// Bytes of output that are committed without waiting for more, and about as many as one transaction takes of runs that
 /// its entries do not name. It bounds how long a verdict waits behind somebody else's flood: 2 to 3 ms for this much,
@@ -19,6 +19,8 @@ pub(super) const OUTPUT_BATCH: usize = 512 << 10;
 pub(super) enum Job {
     Record(QueuedRecord),
     Output(QueuedChunk),
+    /// To be written apart from all else, before what is behind it.
+    Statistics(Vec<Count>, oneshot::Sender<()>),
     Close(oneshot::Sender<()>),
 }
 
@@ -48,6 +50,8 @@ pub(super) struct Batch {
     /// When the first of the chunks was taken from the queue.
     pub(super) since: Option<Instant>,
     pub(super) closing: Option<oneshot::Sender<()>>,
+    /// Statistics that wait for the transaction before them.
+    pub(super) statistics: Option<(Vec<Count>, oneshot::Sender<()>)>,
 }
 
 pub(super) enum Item {
@@ -67,6 +71,10 @@ impl Batch {
             Job::Output(queued) => {
                 self.since.get_or_insert_with(Instant::now);
                 Item::Output(queued)
+            }
+            Job::Statistics(counts, done) => {
+                self.statistics = Some((counts, done));
+                return false;
             }
             Job::Close(done) => {
                 self.closing = Some(done);

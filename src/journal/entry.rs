@@ -67,6 +67,7 @@ pub(super) const fn kind(entry: &Entry) -> &'static str {
         Entry::Decided { .. } => "decided",
         Entry::Launched { .. } => "launched",
         Entry::KillRequested { .. } => "kill-requested",
+        Entry::PoolOrdered { .. } => "pool-ordered",
         Entry::Ended { .. } => "ended",
         Entry::Stopped {} => "stopped",
     }

@@ -13,6 +13,7 @@ use tokio::sync::Semaphore;
 use super::entry::{self, COLUMNS};
 use super::export::{self, Exported};
 use super::problems::{self, Trouble};
+use super::statistics::{self, Count};
 use super::verify::{self, Verified};
 use super::{Chunk, Recorded, schema};
 use crate::sync::lock;
@@ -109,6 +110,14 @@ impl Reader {
             ids.map(|id| entries_of(connection, &id?)).collect()
         })
         .await
+    }
+
+    /// The statistics that were kept.
+    ///
+    /// # Errors
+    /// `journal_failed` when the journal cannot be read.
+    pub async fn statistics(&self) -> Result<Vec<Count>, Problem> {
+        self.read(statistics::kept).await
     }
 
     /// Walks the whole chain up to the entry that is the last one now, the output of every run that has ended, and the

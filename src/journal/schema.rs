@@ -62,6 +62,18 @@ CREATE UNIQUE INDEX proposals_closed ON proposals (closed) WHERE closed IS NOT N
 CREATE INDEX proposals_key ON proposals (at) WHERE key IS NOT NULL;
 ";
 
+/// How often durations of each size were seen, of every pool: the buckets of [`brig_core::histogram::Histogram`]. No
+/// evidence, so outside of the chain.
+const STATISTICS: &str = "
+CREATE TABLE IF NOT EXISTS statistics (
+    pool    TEXT NOT NULL,
+    measure TEXT NOT NULL,
+    bucket  INTEGER NOT NULL,
+    count   INTEGER NOT NULL,
+    PRIMARY KEY (pool, measure, bucket)
+) STRICT, WITHOUT ROWID;
+";
+
 /// Opens the one connection that writes, making the file where there is none.
 pub(super) fn open_for_writing(path: &Path) -> Result<Connection, Problem> {
     make_file(path)?;
@@ -138,7 +150,7 @@ fn prepare(connection: &mut Connection, is_new: bool) -> rusqlite::Result<()> {
         transaction.pragma_update(None, "user_version", VERSION)?;
         transaction.commit()?;
     }
-    Ok(())
+    connection.execute_batch(STATISTICS)
 }
 
 /// Writes the version that is there anyway.

@@ -16,7 +16,8 @@ use tokio::sync::watch;
 use super::batch::{Batch, Item, Job, OUTPUT_BATCH};
 use super::entry::{Encoded, IndexEffect, signed, stream_number};
 use super::problems::{self, Trouble};
-use super::{Chunk, ITEM_BYTES, QUEUE_BYTES, schema};
+use super::statistics;
+use super::{Chunk, Count, ITEM_BYTES, QUEUE_BYTES, schema};
 
 /// How long a chunk of output waits for company. A run that writes line by line costs 50 commits a second at most, and
 /// its end finds the thread idle rather than in the middle of an fsync.
@@ -104,6 +105,10 @@ impl Writer {
             if self.is_due() {
                 self.commit();
             }
+            if let Some((counts, done)) = self.batch.statistics.take() {
+                self.keep_statistics(&counts);
+                let _ = done.send(());
+            }
             self.checkpoint_if_due();
         }
         self.end();
@@ -167,6 +172,12 @@ impl Writer {
                 self.health.send_if_modified(|health| health.replace(problem.clone()) != Some(problem.clone()));
                 self.batch.keep(items.into_iter().filter_map(|item| item.failed(&problem)).collect());
             }
+        }
+    }
+
+    fn keep_statistics(&mut self, counts: &[Count]) {
+        if let Err(error) = statistics::keep(&mut self.connection, counts) {
+            tracing::warn!(%error, "the statistics of the pools could not be kept");
         }
     }
 

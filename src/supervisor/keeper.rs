@@ -12,10 +12,10 @@ use std::time::Duration;
 use brig_core::envelope::{Envelope, Step};
 use brig_core::id::{ProposalId, SandboxId};
 use brig_core::machine::Event;
-use brig_core::problem::Problem;
+use brig_core::problem::{Code, Problem};
 use brig_core::profile::{Cage, SandboxSpec};
 use brig_core::proposal::{Outcome, OutputStream, RunReport, RunUsage};
-use brig_init::wire::{self, Fence, FenceFinder, How, Nonce, Stream, Trailer, Why};
+use brig_init::wire::{self, ArmedFinder, ArmedScan, Fence, FenceFinder, How, Nonce, Stream, Trailer, Why};
 use bytes::Bytes;
 use futures_util::StreamExt as _;
 use futures_util::stream::{BoxStream, Fuse};
@@ -26,6 +26,7 @@ use tokio::time::{Instant, sleep, timeout, timeout_at};
 use super::message::Mailbox;
 use super::meters::Meters;
 use super::outputs::Outputs;
+use super::statistics::Statistics;
 use super::transcript::Transcript;
 use crate::engine::{ArmedSandbox, Engine};
 use crate::journal::Journal;
@@ -39,6 +40,9 @@ const CANCEL: Duration = Duration::from_millis(200);
 /// How long to wait before a kill that failed is tried again, at first and at most.
 const KILL_AGAIN: Duration = Duration::from_millis(500);
 const KILL_AGAIN_LATER: Duration = Duration::from_secs(5);
+/// How often a warm sandbox is asked whether it is there, and how long it may take to say so.
+const ASK_EVERY: Duration = Duration::from_secs(10);
+const ANSWER: Duration = Duration::from_secs(5);
 /// How long a sandbox may take none of its request. An armed init reads all the time.
 const UNREAD: Duration = Duration::from_secs(10);
 
@@ -46,7 +50,7 @@ const UNREAD: Duration = Duration::from_secs(10);
 #[derive(Debug)]
 pub enum Order {
     /// Run this.
-    Launch { proposal: ProposalId, envelope: Arc<Envelope> },
+    Launch { proposal: ProposalId, envelope: Arc<Envelope>, leased: Instant },
     /// End it at once.
     Kill,
     /// Let it go: nothing was written to it, or its run's end is recorded.
@@ -61,6 +65,7 @@ pub struct Tools {
     pub outputs: Outputs,
     pub meters: Meters,
     pub mailbox: Mailbox,
+    pub statistics: Statistics,
 }
 
 /// Keeps one sandbox from its making to its end. The sender tells it what to do; a keeper that is armed and told nothing
@@ -68,9 +73,13 @@ pub struct Tools {
 pub fn keep(id: SandboxId, spec: Arc<SandboxSpec>, tools: Tools) -> mpsc::Sender<Order> {
     let (orders, inbox) = mpsc::channel(8);
     tokio::spawn(async move {
-        match tools.engine.arm(&id, spec).await {
+        let began = Instant::now();
+        match tools.engine.arm(&id, Arc::clone(&spec)).await {
             Err(problem) => tools.mailbox.event(Event::Armed { sandbox: id, result: Err(problem) }).await,
-            Ok(armed) => Keeper::new(id, armed, tools, inbox).run().await,
+            Ok(armed) => {
+                tools.statistics.armed(&spec.profile, began.elapsed());
+                Keeper::new(id, armed, tools, inbox).run().await;
+            }
         }
     });
     orders
@@ -109,11 +118,17 @@ impl Keeper {
     async fn run(mut self) {
         let result = Ok(self.engine_id.clone());
         self.tell(Event::Armed { sandbox: self.id.clone(), result }).await;
-        match self.step().await {
-            Came::Order(Some(Order::Launch { proposal, envelope })) => self.serve(proposal, &envelope).await,
-            Came::Order(Some(Order::Kill)) => self.kill(),
+        match self.wait().await {
+            Ok(Came::Order(Some(Order::Launch { proposal, envelope, leased }))) => {
+                self.serve(proposal, &envelope, leased).await;
+            }
+            Ok(Came::Order(Some(Order::Kill))) => self.kill(),
+            Err(problem) => {
+                self.tell(Event::Unwell { sandbox: self.id.clone(), problem }).await;
+                self.kill();
+            }
             // An armed init says nothing: whatever it said, or its end, makes it useless.
-            Came::Order(Some(Order::Discard) | None) | Came::Output(_) | Came::Outlived => {}
+            Ok(Came::Order(Some(Order::Discard) | None) | Came::Output(_) | Came::Outlived) => {}
         }
         self.see_it_gone().await;
         self.tools.meters.remove(&self.id);
@@ -127,6 +142,52 @@ impl Keeper {
         self.tell(Event::Gone { sandbox: self.id.clone() }).await;
     }
 
+    /// Waits for what comes first to a sandbox that is warm. Asks init from time to time whether it is there: a sandbox
+    /// that somebody has frozen or stopped, or that is behind a connection which is dead without a word, has no other sign.
+    async fn wait(&mut self) -> Result<Came, Problem> {
+        loop {
+            match timeout(ASK_EVERY, self.step()).await {
+                Ok(came) => return Ok(came),
+                Err(_) => self.ask().await?,
+            }
+        }
+    }
+
+    /// Asks init whether it is there. An order waits for the answer, which takes a millisecond: it must not be found among
+    /// the output of a run. An end of the output is left to be found by who reads on.
+    async fn ask(&mut self) -> Result<(), Problem> {
+        let Some(stdin) = &mut self.stdin else { return Ok(()) };
+        let output = &mut self.output;
+        let asking = async {
+            // What cannot be written is told by the output's end.
+            let _ = stdin.write_all(&wire::ping()).await;
+            let _ = stdin.flush().await;
+            let mut finder = ArmedFinder::new();
+            while let Some(item) = output.next().await {
+                match item {
+                    Ok((OutputStream::Stdout, bytes)) => match finder.push(&bytes) {
+                        ArmedScan::Waiting => {}
+                        ArmedScan::Armed(_, []) => return Ok(()),
+                        ArmedScan::Armed(..) | ArmedScan::Refused(_) => {
+                            return Err(unwell(&self.id, "said what no init says"));
+                        }
+                    },
+                    Ok((OutputStream::Stderr, _)) => return Err(unwell(&self.id, "complained")),
+                    Err(problem) => return Err(problem),
+                }
+            }
+            Ok(())
+        };
+        match timeout(ANSWER, asking).await {
+            Ok(answer) => answer,
+            Err(_) => {
+                let silent = format!("did not answer within {} s", ANSWER.as_secs());
+                Err(unwell(&self.id, &silent)
+                    .help("somebody may have paused or stopped it, or the machine is overloaded"))
+            }
+        }
+    }
+
     async fn step(&mut self) -> Came {
         tokio::select! {
             biased;
@@ -137,7 +198,7 @@ impl Keeper {
     }
 
     /// Runs the one request of this sandbox's life.
-    async fn serve(&mut self, proposal: ProposalId, envelope: &Envelope) {
+    async fn serve(&mut self, proposal: ProposalId, envelope: &Envelope, leased: Instant) {
         let nonce = match nonce() {
             Ok(nonce) => nonce,
             Err(error) => {
@@ -161,6 +222,7 @@ impl Keeper {
         }
         self.tell(Event::Started { sandbox: self.id.clone() }).await;
         let outcome = self.carry(&mut run).await;
+        run.measure(&envelope.profile, leased, &self.tools.statistics);
         let report = run.report(outcome).await;
         self.tell(Event::Ended { sandbox: self.id.clone(), report }).await;
         self.hold().await;
@@ -339,6 +401,7 @@ struct Run {
     trailer: Option<Trailer>,
     broken: Option<String>,
     began: Instant,
+    first_byte: Option<Instant>,
 }
 
 impl Run {
@@ -352,6 +415,7 @@ impl Run {
             trailer: None,
             broken: None,
             began: Instant::now(),
+            first_byte: None,
         }
     }
 
@@ -363,6 +427,9 @@ impl Run {
         };
         let scan = finder.push(bytes);
         let [held, now] = scan.output;
+        if self.first_byte.is_none() && !(held.is_empty() && now.is_empty()) {
+            self.first_byte = Some(Instant::now());
+        }
         let (held, now) = (Bytes::copy_from_slice(held), bytes.slice_ref(now));
         match scan.fence {
             None => {}
@@ -389,6 +456,17 @@ impl Run {
             (Why::FileFailed | Why::Finished, How::Signalled(signal)) => Outcome::Signalled(signal),
             (Why::Finished, How::NotStarted(error)) => Outcome::NotStarted(error, message()),
         })
+    }
+
+    /// Counts how long it took, if it came to its end: a run that was killed says nothing about its pool.
+    fn measure(&self, pool: &str, leased: Instant, statistics: &Statistics) {
+        if let Some(first) = self.first_byte {
+            statistics.first_byte(pool, first.duration_since(leased));
+        }
+        if let Some(trailer) = self.trailer.as_ref().filter(|it| self.stdout_ended && it.why == Why::Finished) {
+            let program = Duration::from_micros(trailer.wall_us);
+            statistics.overhead(pool, leased.elapsed().saturating_sub(program));
+        }
     }
 
     async fn report(mut self, outcome: Outcome) -> RunReport {
@@ -422,6 +500,10 @@ fn nonce() -> Result<Nonce, getrandom::Error> {
     // never is; 251 random bits are as good as 256.
     nonce[0] |= 0xf8;
     Ok(nonce)
+}
+
+fn unwell(id: &SandboxId, what: &str) -> Problem {
+    Problem::new(Code::EngineProtocol, format!("sandbox {id} was warm and {what}, so another one takes its place"))
 }
 
 /// The request frame of an envelope: byte for byte what was approved.

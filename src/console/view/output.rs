@@ -221,13 +221,14 @@ fn pool(row: &PoolRow, state: &State, painter: &Painter<'_>) -> Vec<Fact> {
         ("state", format!("{}{}", row.state.text(), retry.unwrap_or_default()), words::pool(row.state, theme)),
         ("now", row.progress.as_deref().map(shown).unwrap_or_default(), theme.info),
         ("error", error, theme.danger),
+        ("why", shown(&row.reason), Style::new()),
         ("about", shown(&row.description), Style::new()),
         ("image", format!("{}{source}", shown(&row.image)), Style::new()),
         (
             "sandboxes",
             format!(
-                "{} ready of {}, {} arming, {} in use, {} at most",
-                row.ready, row.target, row.arming, row.leased, row.max
+                "{} ready of {} wanted, {} arming, {} in use, {} at most",
+                row.ready, row.wanted, row.arming, row.leased, row.max
             ),
             Style::new(),
         ),

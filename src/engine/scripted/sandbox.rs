@@ -6,7 +6,7 @@ use std::time::Duration;
 
 use brig_core::problem::Problem;
 use brig_core::proposal::OutputStream;
-use brig_init::wire::{Fence, HEADER_LEN, Header, How, Kind, Nonce, Request, Trailer, Why};
+use brig_init::wire::{Armed, Fence, HEADER_LEN, Header, How, Kind, Nonce, Request, Trailer, Why};
 use bytes::Bytes;
 use tokio::io::{AsyncReadExt as _, DuplexStream};
 use tokio::sync::{mpsc, watch};
@@ -74,8 +74,18 @@ impl Sandbox {
         if self.deaf {
             return std::future::pending().await;
         }
-        let Some((kind, body)) = message(&mut self.stdin).await else { return };
-        let (Kind::Request, Ok(request)) = (kind, Request::decode(&body)) else { return };
+        let body = loop {
+            match message(&mut self.stdin).await {
+                Some((Kind::Ping, _)) if !self.shared.lock().mute => {
+                    let here = Armed::this(true).encode();
+                    let _ = self.output.send(Ok((OutputStream::Stdout, Bytes::copy_from_slice(&here)))).await;
+                }
+                Some((Kind::Ping, _)) => {}
+                Some((Kind::Request, body)) => break body,
+                _ => return,
+            }
+        };
+        let Ok(request) = Request::decode(&body) else { return };
         let served = self.note(&request);
         let script = self.shared.script_for(&served);
         let deadline = Instant::now() + Duration::from_millis(served.deadline_ms);

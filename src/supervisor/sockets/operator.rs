@@ -17,7 +17,8 @@ use super::body::Payload;
 use super::follow::{self, not_found};
 use super::reply::{self, Named, Options, Refusal};
 use super::server::Services;
-use crate::api::wire::{Choice, Done, ProposalRow, Snapshot, VerdictRequest};
+use crate::api::wire::{Choice, Done, PoolOrder, PoolRow, ProposalRow, Snapshot, VerdictRequest};
+use crate::config::nearest;
 use crate::supervisor::message::{Message, Query as Look, Request};
 use crate::supervisor::watcher;
 
@@ -35,6 +36,7 @@ pub fn routes() -> Router<Services> {
         .route("/v1/proposals/{id}/verdict", post(verdict))
         .route("/v1/proposals/{id}/kill", post(kill_run))
         .route("/v1/sandboxes/{id}/kill", post(kill_sandbox))
+        .route("/v1/pools/{profile}", post(steer_pool))
         .route("/v1/shutdown", post(shutdown))
 }
 
@@ -134,6 +136,34 @@ async fn kill_sandbox(
     let sandbox = SandboxId(id);
     services.mailbox.request(Request::Kill { target: Target::Sandbox(sandbox), operator }).await?;
     Ok(reply::json(&Done {}))
+}
+
+async fn steer_pool(
+    State(services): State<Services>,
+    Asker(operator): Asker,
+    Named(profile): Named,
+    body: Payload,
+) -> Result<Response, Refusal> {
+    let (order, _) = body.read::<PoolOrder>()?;
+    let request = Request::Steer { profile: profile.clone(), order, operator };
+    match services.mailbox.request(request).await {
+        Err(problem) if problem.code == Code::UnknownProfile => {
+            return Err(meant(&services, &profile, problem).await.into());
+        }
+        answer => answer?,
+    };
+    let row: Option<PoolRow> = services.mailbox.query(|reply| Look::Pool(Some(profile), reply)).await?;
+    let gone = || Problem::new(Code::UnknownProfile, "the profile was removed meanwhile");
+    Ok(reply::json(&row.ok_or_else(gone)?))
+}
+
+/// The same problem, with the name that was probably meant.
+async fn meant(services: &Services, name: &str, mut problem: Problem) -> Problem {
+    if let Ok(profiles) = services.mailbox.query(Look::Profiles).await {
+        let known: Vec<&str> = profiles.iter().map(|profile| profile.name.as_str()).collect();
+        problem.message.push_str(&nearest::hint(name, &known));
+    }
+    problem
 }
 
 async fn shutdown(State(services): State<Services>, Asker(operator): Asker) -> Response {

@@ -5,6 +5,7 @@ use std::sync::Arc;
 use crate::envelope::Envelope;
 use crate::id::{ProposalId, SandboxId};
 use crate::journal::Entry;
+use crate::pool::PoolOrder;
 use crate::problem::Problem;
 use crate::profile::{Cage, Profile, ResolvedImage, SandboxSpec};
 use crate::proposal::{Agent, Draft, Operator, RunEnd, RunReport, Verdict};
@@ -58,6 +59,17 @@ pub enum Event {
         ticket: Ticket,
         /// What.
         target: Target,
+        /// Who.
+        operator: Operator,
+    },
+    /// An operator tells a pool something.
+    Steer {
+        /// Who waits for the answer.
+        ticket: Ticket,
+        /// The pool's profile.
+        profile: String,
+        /// What.
+        order: PoolOrder,
         /// Who.
         operator: Operator,
     },
@@ -124,6 +136,13 @@ pub enum Event {
     Gone {
         /// Which.
         sandbox: SandboxId,
+    },
+    /// A sandbox that nothing was asked of does not answer any more; it is being removed.
+    Unwell {
+        /// Which.
+        sandbox: SandboxId,
+        /// What is wrong with it.
+        problem: Problem,
     },
     /// The engine says that a sandbox has ended. If memory was the reason it has said so before.
     Died {
@@ -258,6 +277,13 @@ pub(super) enum Batch {
     End {
         id: ProposalId,
         end: RunEnd,
+    },
+    /// What an operator tells a pool.
+    Steer {
+        ticket: Ticket,
+        profile: String,
+        order: PoolOrder,
+        operator: Operator,
     },
     /// A try of a journal that failed.
     Gap,

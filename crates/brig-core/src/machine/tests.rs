@@ -9,6 +9,7 @@ mod model;
 mod pools;
 mod restart;
 mod runs;
+mod steering;
 mod verdicts;
 
 use std::collections::BTreeMap;
@@ -407,6 +408,7 @@ fn kinds(entries: &[Entry]) -> Vec<&'static str> {
         Entry::Decided { .. } => "decided",
         Entry::Launched { .. } => "launched",
         Entry::KillRequested { .. } => "kill-requested",
+        Entry::PoolOrdered { .. } => "pool-ordered",
         Entry::Ended { .. } => "ended",
         Entry::Gap { .. } => "gap",
         Entry::Stopped {} => "stopped",
