@@ -41,7 +41,7 @@ impl Default for Settings {
             allow_own_user: false,
             agent_tokens: BTreeMap::new(),
             engine_address: None,
-            pool_creators: 3,
+            pool_creators: 4,
         }
     }
 }

@@ -3,6 +3,7 @@
 mod durability;
 mod opening;
 mod reading;
+mod statistics;
 mod verifying;
 mod writing;
 
