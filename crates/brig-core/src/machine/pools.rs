@@ -418,8 +418,7 @@ impl State {
 
     fn refill(&mut self, name: &str, now: Now) {
         let Some(pool) = self.pools.get(name) else { return };
-        let held = pool.removed || self.stopping || pool.steering.hold.is_some();
-        if !pool.active || held || self.engine != EngineState::Up {
+        if !pool.active || pool.removed || self.stopping || self.engine != EngineState::Up {
             return;
         }
         if let Some(at) = pool.backoff.waits(now.mono) {
@@ -431,6 +430,10 @@ impl State {
             }
             return;
         };
+        // Only now: those who propose wait for the image, also while none are made.
+        if pool.steering.hold.is_some() {
+            return;
+        }
         let counts = self.counts(pool);
         let creating = self.sandboxes.values().filter(|it| it.state == SandboxState::Creating).count();
         let creating = u32::try_from(creating).unwrap_or(u32::MAX);

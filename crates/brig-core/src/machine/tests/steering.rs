@@ -73,6 +73,16 @@ fn a_paused_pool_is_used_up_and_filled_again_when_it_resumes() {
 }
 
 #[test]
+fn a_proposal_is_admitted_while_its_pool_is_paused() {
+    let mut world = World::new();
+    world.told(PoolOrder::Pause);
+    world.send(Event::EngineUp);
+    world.resolve();
+    let id = world.approved();
+    assert_eq!((world.phase(&id), world.arming()), (Phase::Granted { cold: true }, 0));
+}
+
+#[test]
 fn a_drained_pool_lets_go_of_what_is_unused_and_runs_go_on() {
     let mut world = World::ready();
     let (id, sandbox) = world.running();
