@@ -56,11 +56,11 @@ pub const BUSY_MS: u64 = 1000;
 /// How fast to fill a pool: `youngest_run` and `last_lease` are the milliseconds since the last lease of a run that goes on,
 /// and of any, over all pools, as making a sandbox slows down whatever runs.
 ///
-/// With somebody waiting, or less than half of what is wanted, as fast as it goes: a miss costs a hundred hits. Else not while
+/// With somebody waiting, or less than a quarter of what is wanted, as fast as it goes: a miss costs a hundred hits. Else not while
 /// a run has only just begun, and one at a time while runs come. The figures are in docs/performance.md.
 #[must_use]
 pub fn pace(creators: u32, counts: Counts, wanted: u32, youngest_run: Option<u64>, last_lease: Option<u64>) -> Pace {
-    let low = counts.waiting > 0 || counts.warm.saturating_mul(2) < wanted;
+    let low = counts.waiting > 0 || counts.warm.saturating_mul(4) < wanted;
     let young = youngest_run.and_then(|age| YOUNG_MS.checked_sub(age)).filter(|left| *left > 0);
     let busy = last_lease.and_then(|age| BUSY_MS.checked_sub(age)).filter(|left| *left > 0);
     match (young, busy) {
@@ -203,20 +203,20 @@ mod tests {
 
     #[test]
     fn filling_keeps_away_from_runs_that_have_just_begun_unless_the_pool_is_low() {
-        let half = Counts { warm: 2, busy: 1, ..Counts::default() };
+        let some = Counts { warm: 1, busy: 1, ..Counts::default() };
         let paced = |counts, youngest, last| {
             let pace = pace(4, counts, 4, youngest, last);
             (pace.creators, pace.look_after_ms)
         };
-        assert_eq!(paced(half, Some(0), Some(0)), (0, Some(50)));
-        assert_eq!(paced(half, Some(49), Some(49)), (0, Some(1)));
-        assert_eq!(paced(half, Some(50), Some(50)), (1, Some(950)), "the run goes on, and so does filling");
-        assert_eq!(paced(half, None, Some(3)), (1, Some(997)), "the run has ended");
-        assert_eq!(paced(half, Some(9000), Some(1000)), (4, None));
-        assert_eq!(paced(half, None, None), (4, None));
-        let low = Counts { warm: 1, busy: 1, ..Counts::default() };
+        assert_eq!(paced(some, Some(0), Some(0)), (0, Some(50)));
+        assert_eq!(paced(some, Some(49), Some(49)), (0, Some(1)));
+        assert_eq!(paced(some, Some(50), Some(50)), (1, Some(950)), "the run goes on, and so does filling");
+        assert_eq!(paced(some, None, Some(3)), (1, Some(997)), "the run has ended");
+        assert_eq!(paced(some, Some(9000), Some(1000)), (4, None));
+        assert_eq!(paced(some, None, None), (4, None));
+        let low = Counts { warm: 0, busy: 1, ..Counts::default() };
         assert_eq!(paced(low, Some(0), Some(0)), (4, None));
-        assert_eq!(paced(Counts { waiting: 1, ..half }, Some(0), Some(0)), (4, None));
+        assert_eq!(paced(Counts { waiting: 1, ..some }, Some(0), Some(0)), (4, None));
     }
 
     #[test]
