@@ -85,7 +85,9 @@ async fn by_exec(docker: &Docker, warm: &Arc<Warm>) -> f64 {
     let (docker, warm) = (docker.clone(), Arc::clone(warm));
     fastest(move || {
         let (docker, warm) = (docker.clone(), Arc::clone(&warm));
-        async move { drop(warm.exec(&docker, &COMMAND).await) }
+        async move {
+            warm.exec(&docker, &COMMAND).await;
+        }
     })
     .await
 }

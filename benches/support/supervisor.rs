@@ -7,6 +7,7 @@ use std::time::{Duration, Instant};
 
 use brig::api::client::Client;
 use brig::api::wire::{FollowLine, PoolRow, ProposalRow, Snapshot};
+use brig::config::profiles::{self, Base};
 use brig::engine::Engine as _;
 use brig::engine::docker::{DockerEngine, DockerSettings};
 use brig::supervisor::process;
@@ -62,7 +63,7 @@ impl Supervisor {
     }
 
     pub fn cage(&self) -> Cage {
-        brig::config::profiles::parse("bench", "bench.toml", &self.profile).unwrap().cage
+        profiles::parse("bench", "bench.toml", &self.profile, &Base::NOWHERE).unwrap().cage
     }
 
     /// What its sandboxes are made of, and an engine to make them by hand.
@@ -82,10 +83,6 @@ impl Supervisor {
 
     pub async fn snapshot(&self) -> Snapshot {
         self.operator.get("/v1/snapshot").await.unwrap()
-    }
-
-    pub async fn pool(&self) -> PoolRow {
-        self.snapshot().await.pools.into_iter().find(|pool| pool.profile == "bench").unwrap()
     }
 
     /// Waits until the pool has what it wants, and nothing else of it is there.
