@@ -49,6 +49,10 @@ struct Said {
 }
 
 impl Said {
+    fn all(&self) -> (i32, &str, &str) {
+        (self.code, self.text(), &self.err)
+    }
+
     fn json(&self) -> Value {
         serde_json::from_slice(&self.out).unwrap_or_else(|error| panic!("{error}: {self:?}"))
     }
