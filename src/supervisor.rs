@@ -44,7 +44,7 @@ pub mod outputs;
 pub mod process;
 mod recorder;
 mod secrets;
-mod sockets;
+pub mod sockets;
 mod statistics;
 mod transcript;
 pub mod view;

@@ -213,7 +213,7 @@ fn steered(pool: &PoolRow, now: i64) -> String {
         words = format!("{words}; {numbers} set by {} {} ago", line(&set.by), span(now - set.since.0));
     }
     if let Some(replacing) = &pool.replacing {
-        words = format!("{words}; {} still to be replaced, as {} asked", replacing.left, line(&replacing.by.by));
+        words = format!("{words}; {} still to be replaced, as {} asked", replacing.left, line(&replacing.by));
     }
     words
 }

@@ -82,7 +82,8 @@ pub fn pool_row(state: &State, pool: &Pool, latency: Latency, now: Now) -> PoolR
         held: steering.hold.as_ref().map(|it| ByRow { by: it.by.clone(), since: it.since }),
         replacing: steering.replacing.as_ref().map(|it| ReplacingRow {
             left: u32::try_from(it.left.len()).unwrap_or(u32::MAX),
-            by: ByRow { by: it.by.clone(), since: it.since },
+            by: it.by.clone(),
+            since: it.since,
         }),
         waiting: counts.waiting,
         hits: pool.hits,

@@ -6,6 +6,7 @@
 
 use std::collections::{BTreeMap, VecDeque};
 
+use schemars::JsonSchema;
 use serde::{Deserialize, Serialize};
 
 use crate::time::Mono;
@@ -83,7 +84,7 @@ impl Histogram {
 }
 
 /// What is read out of a histogram: each value within 1/32 of what it was.
-#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
 pub struct Summary {
     /// How many.
     pub count: u64,
@@ -148,7 +149,7 @@ impl Times {
 }
 
 /// How durations of one kind are spread. A part is missing where there were none.
-#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
 pub struct Spread {
     /// Over the last 55 to 60 minutes.
     #[serde(default, skip_serializing_if = "Option::is_none")]

@@ -1,6 +1,7 @@
 //! The arithmetic of pools: how many sandboxes to make now, and how long to wait after a failure. How many are wanted is
 //! worked out in [`demand`].
 
+use schemars::JsonSchema;
 use serde::{Deserialize, Serialize};
 
 use crate::problem::{Code, Problem};
@@ -72,7 +73,7 @@ pub fn pace(creators: u32, counts: Counts, wanted: u32, youngest_run: Option<u64
 }
 
 /// What an operator can tell a pool.
-#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
 #[serde(tag = "order", rename_all = "kebab-case", deny_unknown_fields)]
 pub enum PoolOrder {
     /// Other numbers than the profile's. What is not named stays as it is.

@@ -17,6 +17,7 @@ use crate::problem::{Code, Problem};
 use crate::profile::{Hash, PoolPolicy, Profile, ResolvedImage, SandboxSpec};
 use crate::proposal::{Agent, Draft, EndKind};
 use crate::time::{Now, Wall};
+use schemars::JsonSchema;
 use serde::{Deserialize, Serialize};
 
 /// Failures in a row, with an engine that answers, after which those who wait are told.
@@ -71,7 +72,7 @@ pub struct ImageState {
 }
 
 /// The states of a pool.
-#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
 #[serde(rename_all = "lowercase")]
 pub enum PoolState {
     /// Not used yet, so nothing is kept warm.
