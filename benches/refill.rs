@@ -72,7 +72,7 @@ pub async fn run(rounds: usize) {
 
 /// What brig does by itself, unless the environment says otherwise.
 pub fn creators() -> u32 {
-    std::env::var("CREATORS").ok().and_then(|text| text.parse().ok()).unwrap_or(3)
+    std::env::var("CREATORS").ok().and_then(|text| text.parse().ok()).unwrap_or(4)
 }
 
 /// Sandboxes a second that brig fills its empty pool with.
