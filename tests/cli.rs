@@ -442,7 +442,7 @@ async fn a_drain_is_over_when_nothing_unused_is_left() {
         }
     });
     let said = brig(&fake, &["pools", "drain", "shell"]).await;
-    assert_eq!(said.all(), (0, "shell is drained: no unused sandbox is left, and 1 in use go on to their end\n", ""));
+    assert_eq!(said.all(), (0, "shell is drained: no unused sandbox is left, and 1 more end by themselves\n", ""));
     assert_eq!(fake.asked().len(), 4, "the order, and a look for each that was left");
     assert_eq!(fake.asked()[0].1, json!({"order": "drain"}));
 }

@@ -146,7 +146,7 @@ fn outcome(row: &PoolRow, order: PoolOrder) -> String {
         PoolOrder::Drain if matches!(row.state, PoolState::Draining | PoolState::Drained) => {
             let runs = match row.leased {
                 0 => "and none is in use".to_owned(),
-                n => format!("and {n} in use go on to their end"),
+                n => format!("and {n} more end by themselves"),
             };
             format!("{profile} is drained: no unused sandbox is left, {runs}{waiting}")
         }

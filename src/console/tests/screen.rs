@@ -50,7 +50,7 @@ fn every_size_shows_what_matters() {
         }
     }
     let text = Harness::with_story((200, 60)).text();
-    for part in ["26M/64M", "3/64", "k3f9-17", "look around", "exit 2", "killed", "rejected", "HIT", "214"] {
+    for part in ["26M/64M", "3/64", "k3f9-17", "look around", "exit 2", "killed", "rejected", "HIT%", "98%"] {
         assert!(text.contains(part), "lacks {part}:\n{text}");
     }
 }
