@@ -56,6 +56,8 @@ async fn main() {
         host: process::host(),
         owner: process::me().unwrap(),
         address: None,
+        context: None,
+        tls: None,
     })
     .unwrap();
     let image = engine.resolve_image(&cage, &|_| {}).await.unwrap();

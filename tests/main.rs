@@ -11,6 +11,7 @@ mod budget;
 mod cli;
 mod docker_engine;
 mod end_to_end;
+mod remote;
 mod supervisor;
 mod terminal;
 mod support {
@@ -20,5 +21,7 @@ mod support {
     pub mod fake_daemon;
     pub mod proxy;
     pub mod screen;
+    pub mod sshd;
+    pub mod tls;
     pub mod world;
 }

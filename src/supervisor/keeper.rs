@@ -160,6 +160,7 @@ impl Keeper {
             return self.tell(Event::Refused { sandbox: self.id.clone() }).await;
         }
         self.tell(Event::Started { sandbox: self.id.clone() }).await;
+        self.tools.meters.add_running(&self.id, &self.engine_id);
         let outcome = self.carry(&mut run).await;
         let report = run.report(outcome).await;
         self.tell(Event::Ended { sandbox: self.id.clone(), report }).await;

@@ -135,6 +135,8 @@ pub fn settings(install: &str, address: Option<&str>) -> DockerSettings {
         host: "test-host".to_owned(),
         owner: Owner { pid: std::process::id(), started: 42 },
         address: address.map(str::to_owned),
+        context: None,
+        tls: None,
     }
 }
 

@@ -5,10 +5,11 @@ use std::time::Duration;
 
 use bollard::errors::Error;
 use bollard::models::{SystemInfo, SystemInfoCgroupVersionEnum, SystemVersion};
-use bollard::{API_DEFAULT_VERSION, Docker};
+use bollard::Docker;
 use brig_core::problem::{Code, Problem};
 
 use super::address::Address;
+use super::dial;
 use super::failure::{self, Failure};
 use crate::engine::EngineInfo;
 
@@ -33,7 +34,7 @@ pub struct Link {
 impl Link {
     /// Reaches the daemon and looks whether it will do.
     pub async fn establish(address: &Address) -> Result<Self, Problem> {
-        let docker = client(address).map_err(|error| failure::explain(address, "reach the daemon", &error))?;
+        let docker = dial::client(address).map_err(|error| failure::explain(address, "reach the daemon", &error))?;
         let info = ask(&docker, address).await?;
         Ok(Self { docker, address: address.clone(), info })
     }
@@ -55,17 +56,7 @@ impl Link {
 
     /// Whether the daemon may be on this machine.
     pub fn is_local(&self) -> bool {
-        matches!(self.address, Address::Unix(_))
-    }
-}
-
-/// No connection is made here, but a socket that is not there is noticed.
-fn client(address: &Address) -> Result<Docker, Error> {
-    // Only the time to an answer's first byte, and longer than any of the bounds that are set here.
-    const LONGEST: u64 = 3600;
-    match address {
-        Address::Unix(path) => Docker::connect_with_unix(path, LONGEST, API_DEFAULT_VERSION),
-        Address::Tcp(authority) => Docker::connect_with_http(authority, LONGEST, API_DEFAULT_VERSION),
+        self.address.is_local()
     }
 }
 

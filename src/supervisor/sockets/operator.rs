@@ -58,6 +58,7 @@ async fn snapshot(State(services): State<Services>, _: Asker) -> Result<Response
 
 /// Everything, with usage as it is now.
 async fn look(services: &Services) -> Result<Snapshot, Problem> {
+    services.meters.asked();
     watcher::read_usage(&services.meters, &services.mailbox).await;
     services.mailbox.query(Look::Snapshot).await
 }
