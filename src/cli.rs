@@ -14,6 +14,7 @@ pub mod approve;
 pub mod audit;
 pub mod console;
 pub mod context;
+pub mod doctor;
 pub mod exit;
 #[cfg(test)]
 mod fixtures;
@@ -85,6 +86,11 @@ enum Command {
     Kill(kill::Args),
     /// Verify or export the journal
     Audit(audit::Args),
+    /// Look at everything that brig needs, and say how to mend what is not so; exits with 1 when something failed
+    ///
+    /// It starts nothing, changes nothing, and works with a supervisor and without. With --json one object: ok, engine
+    /// (what the daemon says of itself) and checks, an array of {area, what, status, message, help}.
+    Doctor,
     /// End the supervisor, and with it everything that runs
     Stop(stop::Args),
 }
@@ -124,6 +130,7 @@ async fn dispatch(args: Args) -> Result<Exit, Stop> {
         Some(Command::Reject(args)) => reject::reject(&context, &args).await,
         Some(Command::Kill(args)) => kill::kill(&context, &args).await,
         Some(Command::Audit(args)) => audit::audit(&context, &args).await,
+        Some(Command::Doctor) => Box::pin(doctor::doctor(&context)).await,
         Some(Command::Stop(args)) => stop::stop(&context, &args).await,
     }
 }

@@ -44,6 +44,14 @@ impl Reader {
         Ok(reader)
     }
 
+    /// The version of the journal at `path`, without leaving anything beside it. Blocks.
+    ///
+    /// # Errors
+    /// As [`Reader::open`].
+    pub fn look(path: &Path) -> Result<i64, Problem> {
+        schema::look(path)
+    }
+
     /// As [`Reader::open`], with the first look at the file left to the first reading.
     pub(super) fn of(path: &Path) -> Self {
         let turns = Arc::new(Semaphore::new(CONNECTIONS));

@@ -3,6 +3,7 @@
 use std::fs::{DirBuilder, File, OpenOptions, Permissions};
 use std::io::ErrorKind;
 use std::os::unix::fs::{DirBuilderExt as _, OpenOptionsExt as _, PermissionsExt as _};
+use std::os::unix::ffi::OsStrExt as _;
 use std::path::Path;
 use std::time::Duration;
 
@@ -88,6 +89,35 @@ pub(super) fn open_for_reading(path: &Path) -> Result<Connection, Problem> {
             connection.pragma_update(None, "trusted_schema", false).map_err(trouble)?;
             Ok(connection)
         }
+    }
+}
+
+/// The version of a journal that can be opened. Reading makes files for its index where no supervisor has made them
+/// already; one that nobody writes is read without.
+pub(super) fn look(path: &Path) -> Result<i64, Problem> {
+    let trouble = |error: rusqlite::Error| Trouble::from(error).opening(path);
+    let log = path.with_file_name(path.file_name().map_or_else(Default::default, |name| {
+        let mut name = name.to_owned();
+        name.push("-wal");
+        name
+    }));
+    if log.exists() {
+        open_for_reading(path)?;
+        return Ok(VERSION);
+    }
+    let mut uri = "file:".to_owned();
+    for byte in path.as_os_str().as_bytes() {
+        match byte {
+            b'a'..=b'z' | b'A'..=b'Z' | b'0'..=b'9' | b'/' | b'.' | b'-' | b'_' => uri.push(char::from(*byte)),
+            other => uri.push_str(&format!("%{other:02X}")),
+        }
+    }
+    uri.push_str("?immutable=1");
+    let flags = OpenFlags::SQLITE_OPEN_READ_ONLY | OpenFlags::SQLITE_OPEN_NO_MUTEX | OpenFlags::SQLITE_OPEN_URI;
+    let connection = Connection::open_with_flags(uri, flags).map_err(trouble)?;
+    match identify(&connection, path)? {
+        Identity::Empty => Err(problems::foreign(path)),
+        Identity::Journal => Ok(VERSION),
     }
 }
 

@@ -7,6 +7,7 @@ use bollard::errors::Error;
 use bollard::models::{SystemInfo, SystemInfoCgroupVersionEnum, SystemVersion};
 use bollard::Docker;
 use brig_core::problem::{Code, Problem};
+use tokio::net::UnixStream;
 
 use super::address::Address;
 use super::dial;
@@ -29,6 +30,8 @@ pub struct Link {
     pub address: Address,
     /// What it said of itself when it was reached.
     pub info: EngineInfo,
+    /// Whether it is Podman, which takes some things in another way.
+    pub is_podman: bool,
 }
 
 impl Link {
@@ -36,7 +39,8 @@ impl Link {
     pub async fn establish(address: &Address) -> Result<Self, Problem> {
         let docker = dial::client(address).map_err(|error| failure::explain(address, "reach the daemon", &error))?;
         let info = ask(&docker, address).await?;
-        Ok(Self { docker, address: address.clone(), info })
+        let is_podman = info.name.starts_with(PODMAN);
+        Ok(Self { docker, address: address.clone(), info, is_podman })
     }
 
     /// Asks the daemon again who it is.
@@ -54,6 +58,16 @@ impl Link {
         failure::bounded(&self.address, what, limit, call)
     }
 
+    /// Whether the process at the other end of the daemon's socket is one of this machine's.
+    pub async fn serves_here(&self) -> bool {
+        let Address::Unix(path) = &self.address else { return false };
+        let Ok(Ok(stream)) = tokio::time::timeout(QUICK, UnixStream::connect(path)).await else { return false };
+        let peer = stream.peer_cred().ok().and_then(|peer| peer.pid());
+        // A daemon in another PID namespace has the number 0 here.
+        let group = peer.filter(|pid| *pid > 0).map(|pid| std::fs::read_to_string(format!("/proc/{pid}/cgroup")));
+        group.is_some_and(|group| group.is_ok_and(|text| !text.is_empty()))
+    }
+
     /// Whether the daemon may be on this machine.
     pub fn is_local(&self) -> bool {
         self.address.is_local()
@@ -61,28 +75,48 @@ impl Link {
 }
 
 async fn ask(docker: &Docker, address: &Address) -> Result<EngineInfo, Problem> {
-    let what = "ask the daemon who it is";
+    let (version, info) = asked(docker, address).await?;
+    check(address, &version, &info)?;
+    Ok(summary(address, &version, &info))
+}
+
+/// What a daemon says of itself, without judging it.
+pub async fn describe(address: &Address) -> Result<(SystemVersion, SystemInfo), Problem> {
+    let docker = dial::client(address).map_err(|error| failure::explain(address, "reach the daemon", &error))?;
+    asked(&docker, address).await
+}
+
+async fn asked(docker: &Docker, address: &Address) -> Result<(SystemVersion, SystemInfo), Problem> {
     let both = async { tokio::try_join!(docker.version(), docker.info()) };
-    let (version, info) = failure::bounded(address, what, QUICK, both).await?;
-    check(&version, &info)?;
-    Ok(EngineInfo {
-        name: format!("Docker {}", version.version.unwrap_or_default()),
-        api_version: version.api_version.unwrap_or_default(),
+    Ok(failure::bounded(address, "ask the daemon who it is", QUICK, both).await?)
+}
+
+/// What of that everybody wants to know.
+pub fn summary(address: &Address, version: &SystemVersion, info: &SystemInfo) -> EngineInfo {
+    let name = if is_podman(version) { PODMAN } else { "Docker" };
+    EngineInfo {
+        name: format!("{name} {}", version.version.as_deref().unwrap_or_default()),
+        api_version: version.api_version.clone().unwrap_or_default(),
         address: address.to_string(),
         cgroup_version: if info.cgroup_version == Some(SystemInfoCgroupVersionEnum::_2) { 2 } else { 1 },
         cpus: info.ncpu.and_then(|cpus| u32::try_from(cpus).ok()).unwrap_or(1),
         memory: info.mem_total.and_then(|bytes| u64::try_from(bytes).ok()).unwrap_or(0),
-    })
+    }
+}
+
+const PODMAN: &str = "Podman";
+
+fn is_podman(version: &SystemVersion) -> bool {
+    version.components.as_deref().unwrap_or_default().iter().any(|component| component.name.contains(PODMAN))
 }
 
 /// Refuses what brig cannot keep its promises on.
-fn check(version: &SystemVersion, info: &SystemInfo) -> Result<(), Problem> {
+pub fn check(address: &Address, version: &SystemVersion, info: &SystemInfo) -> Result<(), Problem> {
     let unsupported = |message: String, help: &str| Err(Problem::new(Code::Unsupported, message).help(help));
-    let components = version.components.as_deref().unwrap_or_default();
-    if components.iter().any(|component| component.name.contains("Podman")) {
+    if is_podman(version) && !address.is_local() {
         return unsupported(
-            "this is Podman, which takes no inline seccomp profile".to_owned(),
-            "without brig's own profile a run could outlive its deadline; use Docker",
+            format!("at {address} is Podman, which takes a seccomp profile only as a file of its own machine"),
+            "without brig's profile a run could outlive its deadline: run brig on that machine, or use Docker there",
         );
     }
     let spoken = version.api_version.as_deref().unwrap_or("none");
@@ -133,6 +167,14 @@ mod tests {
 
     use super::*;
 
+    fn here() -> Address {
+        Address::Unix("/x".to_owned())
+    }
+
+    fn elsewhere() -> Address {
+        Address::Tcp("box:2375".to_owned())
+    }
+
     fn good() -> (SystemVersion, SystemInfo) {
         let version = SystemVersion { api_version: Some("1.41".to_owned()), ..SystemVersion::default() };
         let info = SystemInfo {
@@ -147,7 +189,7 @@ mod tests {
     fn refusal(change: impl FnOnce(&mut SystemVersion, &mut SystemInfo)) -> String {
         let (mut version, mut info) = good();
         change(&mut version, &mut info);
-        let problem = check(&version, &info).unwrap_err();
+        let problem = check(&elsewhere(), &version, &info).unwrap_err();
         assert_eq!(problem.code, Code::Unsupported);
         assert!(!problem.help.is_empty());
         problem.message
@@ -156,7 +198,7 @@ mod tests {
     #[test]
     fn a_daemon_that_will_do_is_taken() {
         let (version, info) = good();
-        assert_eq!(check(&version, &info), Ok(()));
+        assert_eq!(check(&here(), &version, &info), Ok(()));
     }
 
     #[test]
