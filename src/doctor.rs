@@ -8,8 +8,8 @@ use serde::Serialize;
 
 use crate::config::{Places, Settings, profiles};
 use crate::console::theme::Theme;
-use crate::engine::docker::{DockerEngine, EngineFacts};
 use crate::engine::Owner;
+use crate::engine::docker::{DockerEngine, EngineFacts};
 use crate::supervisor;
 
 mod engine;
@@ -105,7 +105,8 @@ fn settings(places: &Places, checks: &mut Vec<Check>) -> (Settings, Vec<Profile>
     let file = places.brig_toml();
     let settings = match Settings::load(places) {
         Ok(settings) => {
-            let message = if file.exists() { file.display().to_string() } else { "none: every key has its default".into() };
+            let message =
+                if file.exists() { file.display().to_string() } else { "none: every key has its default".into() };
             checks.push(Check::ok("settings", "brig.toml", message));
             settings
         }

@@ -29,8 +29,8 @@ use brig_core::time::Wall;
 use tokio::signal::unix::{SignalKind, signal};
 use tokio::sync::Notify;
 
-use crate::config::{self, Places, Settings};
 use crate::config::settings::{EngineSettings, TlsSettings};
+use crate::config::{self, Places, Settings};
 use crate::engine::docker::{DockerEngine, DockerSettings, TlsFiles};
 use crate::engine::{Engine, Owner};
 use crate::journal::{Journal, Reader, Recorded, Recovered};

@@ -2,6 +2,7 @@
 
 mod caging;
 mod deciding;
+mod doctor;
 mod failing;
 mod pooling;
 mod running;

@@ -3,3 +3,4 @@
 mod runs;
 mod ssh;
 mod tls;
+mod usage;

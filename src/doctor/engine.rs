@@ -66,7 +66,8 @@ async fn meters(docker: &DockerEngine, facts: &EngineFacts, checks: &mut Vec<Che
         checks.push(Check::ok("engine", what, message));
     } else if facts.is_local {
         let help = "run brig where the daemon's processes are to be seen: in its PID namespace, with /sys/fs/cgroup";
-        checks.push(Check::warning("engine", what, format!("{told}: its control groups cannot be read here")).help(help));
+        checks
+            .push(Check::warning("engine", what, format!("{told}: its control groups cannot be read here")).help(help));
     } else {
         checks.push(Check::ok("engine", what, format!("{told}: the daemon is elsewhere")));
     }
@@ -87,7 +88,8 @@ fn runtime(profile: &Profile, facts: &EngineFacts, checks: &mut Vec<Check>) {
         checks.push(Check::ok("engine", what, wanted.clone()));
     } else {
         let message = format!("the daemon has no runtime `{wanted}`, only {}", facts.runtimes.join(", "));
-        let help = "add it to `runtimes` in the daemon's configuration (/etc/docker/daemon.json), or change the profile";
+        let help =
+            "add it to `runtimes` in the daemon's configuration (/etc/docker/daemon.json), or change the profile";
         checks.push(Check::new("engine", what, Status::Failed, message).help(help));
     }
 }
@@ -97,9 +99,12 @@ async fn image(docker: &DockerEngine, profile: &Profile, checks: &mut Vec<Check>
     let what = format!("image of {}", profile.name);
     checks.push(match docker.find_image(&profile.cage).await {
         Ok(ImageFound::Here) => Check::ok("images", what, format!("{image} is here")),
-        Ok(ImageFound::Pullable) => Check::ok("images", what, format!("{image} can be pulled, and is when it is needed")),
+        Ok(ImageFound::Pullable) => {
+            Check::ok("images", what, format!("{image} can be pulled, and is when it is needed"))
+        }
         Ok(ImageFound::Userland { reason }) => {
-            let message = format!("{image} cannot be had ({reason}): one of this machine's own programs takes its place");
+            let message =
+                format!("{image} cannot be had ({reason}): one of this machine's own programs takes its place");
             let help = format!("`docker pull {image}` or `docker load` for the one that the profile means");
             Check::warning("images", what, message).help(help)
         }

@@ -45,7 +45,11 @@ fn directory(what: &'static str, path: &Path, is_private: bool) -> Check {
     if !found.is_dir() {
         return failed(format!("{shown} is no directory"), "move it away".to_owned());
     }
-    let needed = if is_private { Access::READ_OK | Access::WRITE_OK | Access::EXEC_OK } else { Access::READ_OK | Access::EXEC_OK };
+    let needed = if is_private {
+        Access::READ_OK | Access::WRITE_OK | Access::EXEC_OK
+    } else {
+        Access::READ_OK | Access::EXEC_OK
+    };
     if access(path, needed).is_err() {
         let help = format!("`chown -R {} '{shown}'`, or set another directory", process::user_name(process::uid()));
         return failed(format!("{shown} (mode {:03o}) is not open to this user", found.mode() & 0o777), help);
@@ -86,7 +90,8 @@ async fn journal(path: &Path) -> Check {
     let looked = looking.map_err(|_| Problem::new(Code::Internal, "the journal was not looked at"));
     match looked.and_then(|looked| looked) {
         Ok(version) => {
-            let message = format!("opens, version {version}, {} KiB; `brig audit verify` checks its chain", size / 1024);
+            let message =
+                format!("opens, version {version}, {} KiB; `brig audit verify` checks its chain", size / 1024);
             Check::ok("files", "journal", message)
         }
         Err(problem) => Check::failed("files", "journal", &problem),

@@ -41,9 +41,11 @@ pub async fn supervisor(places: &Places, address: Option<&str>, checks: &mut Vec
         Err(problem) => return checks.push(Check::failed(area, what, &problem)),
     };
     checks.push(version(&row));
-    for (what, trouble) in
-        [("its engine", &row.engine_problem), ("its journal", &row.journal_problem), ("its settings", &row.config_problem)]
-    {
+    for (what, trouble) in [
+        ("its engine", &row.engine_problem),
+        ("its journal", &row.journal_problem),
+        ("its settings", &row.config_problem),
+    ] {
         if let Some(Since { problem, .. }) = trouble {
             checks.push(Check::failed(area, what, problem));
         }
@@ -52,7 +54,9 @@ pub async fn supervisor(places: &Places, address: Option<&str>, checks: &mut Vec
         && engine.address != address
     {
         let message = format!("it uses the daemon at {}, and one that starts now would use {address}", engine.address);
-        checks.push(Check::warning(area, "its daemon", message).help("`brig stop`, then start it anew, if that is meant"));
+        checks.push(
+            Check::warning(area, "its daemon", message).help("`brig stop`, then start it anew, if that is meant"),
+        );
     }
 }
 
@@ -71,7 +75,8 @@ pub fn examine(checks: &mut Vec<Check>) {
     let files = getrlimit(Resource::Nofile).maximum.unwrap_or(u64::MAX);
     checks.push(if files < FEW_FILES {
         let message = format!("{files} file descriptors are few for many sandboxes and consoles");
-        Check::warning("process", "files", message).help(format!("`ulimit -n {FEW_FILES}` or more, where brig is started"))
+        Check::warning("process", "files", message)
+            .help(format!("`ulimit -n {FEW_FILES}` or more, where brig is started"))
     } else if files == u64::MAX {
         Check::ok("process", "files", "no limit on file descriptors")
     } else {

@@ -37,9 +37,9 @@ use futures_util::future::{BoxFuture, FutureExt as _};
 use futures_util::stream::{BoxStream, StreamExt as _};
 use tokio::sync::OnceCell;
 
+use self::address::Address;
 pub use self::address::TlsFiles;
 pub use self::examine::{EngineFacts, ImageFound, Whereabouts};
-use self::address::Address;
 use self::images::ImageFacts;
 use self::link::Link;
 use crate::sync::lock;

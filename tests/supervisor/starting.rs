@@ -13,7 +13,10 @@ use crate::support::world::{World, bounded, places_in};
 
 fn settings() -> Settings {
     Settings {
-        engine: EngineSettings { address: Some("unix:///nonexistent/docker.sock".to_owned()), ..EngineSettings::default() },
+        engine: EngineSettings {
+            address: Some("unix:///nonexistent/docker.sock".to_owned()),
+            ..EngineSettings::default()
+        },
         ..Settings::default()
     }
 }

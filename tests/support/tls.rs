@@ -25,9 +25,7 @@ pub struct Authority {
 impl Authority {
     pub fn new() -> Self {
         let authority = Self { dir: tempfile::tempdir().unwrap() };
-        authority.openssl(
-            "req -x509 -newkey rsa:2048 -nodes -keyout ca.key -out ca.pem -days 2 -subj /CN=tests",
-        );
+        authority.openssl("req -x509 -newkey rsa:2048 -nodes -keyout ca.key -out ca.pem -days 2 -subj /CN=tests");
         authority
     }
 
@@ -37,9 +35,7 @@ impl Authority {
     }
 
     pub fn sign_for(&self, name: &str, names: &str, from: &str, to: &str) {
-        self.openssl(&format!(
-            "req -newkey rsa:2048 -nodes -keyout {name}.key -out {name}.csr -subj /CN={name}"
-        ));
+        self.openssl(&format!("req -newkey rsa:2048 -nodes -keyout {name}.key -out {name}.csr -subj /CN={name}"));
         let extensions = format!("[x]\nsubjectAltName={names}\nbasicConstraints=CA:FALSE\n");
         std::fs::write(self.path(&format!("{name}.ext")), extensions).unwrap();
         let config = "[ca]\ndefault_ca=d\n[d]\ndatabase=index\nserial=serial\nnew_certs_dir=.\ndefault_md=sha256\n\

@@ -47,7 +47,8 @@ pub struct SshTarget {
     pub socket: Option<String>,
 }
 
-const SPELLING: &str = "write unix:///path/to/docker.sock, ssh://user@host or tcp://host:2376, in `engine.address` or DOCKER_HOST";
+const SPELLING: &str =
+    "write unix:///path/to/docker.sock, ssh://user@host or tcp://host:2376, in `engine.address` or DOCKER_HOST";
 
 impl Address {
     /// Reads an address as `DOCKER_HOST` spells it. With `tls`, TCP is encrypted.
@@ -147,7 +148,11 @@ impl fmt::Display for Address {
                 if let Some(user) = user {
                     write!(f, "{user}@")?;
                 }
-                if host.contains(':') { write!(f, "[{host}]")? } else { f.write_str(host)? }
+                if host.contains(':') {
+                    write!(f, "[{host}]")?
+                } else {
+                    f.write_str(host)?
+                }
                 if let Some(port) = port {
                     write!(f, ":{port}")?;
                 }

@@ -330,7 +330,11 @@ mod tests {
     fn the_scratch_cannot_hide_what_a_sandbox_needs() {
         for working_dir in ["/", "", "here", "/proc", "/.brig/", "/dev/shm"] {
             let cage = Cage { working_dir: working_dir.to_owned(), ..cage() };
-            assert_eq!(scratch(&cage, false).err().map(|problem| problem.code), Some(Code::InvalidField), "{working_dir}");
+            assert_eq!(
+                scratch(&cage, false).err().map(|problem| problem.code),
+                Some(Code::InvalidField),
+                "{working_dir}"
+            );
         }
         assert!(scratch(&Cage { working_dir: "/device".to_owned(), ..cage() }, false).is_ok());
     }

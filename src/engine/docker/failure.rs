@@ -78,8 +78,7 @@ pub fn explain(address: &Address, what: &str, error: &Error) -> Failure {
         },
         other => match io_error(other) {
             Some(error) if let Some(known) = known(error) => {
-                let message =
-                    format!("cannot {what}: the daemon at {address} is not reached: {}", known.message);
+                let message = format!("cannot {what}: the daemon at {address} is not reached: {}", known.message);
                 Failure { status: None, problem: Problem::new(known.code, message).help(known.help.clone()) }
             }
             Some(error) => Failure { status: None, problem: unreachable(address, what, error) },

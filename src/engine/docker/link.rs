@@ -3,9 +3,9 @@
 use std::future::Future;
 use std::time::Duration;
 
+use bollard::Docker;
 use bollard::errors::Error;
 use bollard::models::{SystemInfo, SystemInfoCgroupVersionEnum, SystemVersion};
-use bollard::Docker;
 use brig_core::problem::{Code, Problem};
 use tokio::net::UnixStream;
 

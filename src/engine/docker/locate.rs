@@ -76,16 +76,15 @@ fn encryption(variable: &dyn Fn(&str) -> Option<String>) -> Result<Option<TlsFil
     if variable("DOCKER_TLS_VERIFY").is_none() {
         return match variable("DOCKER_TLS") {
             None => Ok(None),
-            Some(_) => Err(Problem::new(Code::Config, "DOCKER_TLS without DOCKER_TLS_VERIFY verifies nobody")
-                .help("set DOCKER_TLS_VERIFY=1, and DOCKER_CERT_PATH to the directory with ca.pem, cert.pem and key.pem")),
+            Some(_) => Err(Problem::new(Code::Config, "DOCKER_TLS without DOCKER_TLS_VERIFY verifies nobody").help(
+                "set DOCKER_TLS_VERIFY=1, and DOCKER_CERT_PATH to the directory with ca.pem, cert.pem and key.pem",
+            )),
         };
     }
     let directory = variable("DOCKER_CERT_PATH").map_or_else(|| configuration(variable), PathBuf::from);
     contexts::tls_files(&directory).map(Some).ok_or_else(|| {
-        let message = format!(
-            "DOCKER_TLS_VERIFY is set, and {} has none of ca.pem, cert.pem and key.pem",
-            directory.display()
-        );
+        let message =
+            format!("DOCKER_TLS_VERIFY is set, and {} has none of ca.pem, cert.pem and key.pem", directory.display());
         Problem::new(Code::Config, message).help("set DOCKER_CERT_PATH to the directory that has them")
     })
 }

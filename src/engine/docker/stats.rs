@@ -48,7 +48,8 @@ fn counters(stats: ContainerStatsResponse) -> Option<Usage> {
 
 /// Version 1 spells its words with a capital.
 fn sum(entries: &[ContainerBlkioStatEntry], kind: &str) -> u64 {
-    let of_kind = |entry: &&ContainerBlkioStatEntry| entry.op.as_deref().is_some_and(|op| op.eq_ignore_ascii_case(kind));
+    let of_kind =
+        |entry: &&ContainerBlkioStatEntry| entry.op.as_deref().is_some_and(|op| op.eq_ignore_ascii_case(kind));
     entries.iter().filter(of_kind).filter_map(|entry| entry.value).sum()
 }
 
@@ -63,7 +64,8 @@ mod tests {
             "memory_stats":{"usage":100,"limit":1000,"stats":{"total_inactive_file":30,"inactive_file":1}},
             "blkio_stats":{"io_service_bytes_recursive":[{"op":"Read","value":7},{"op":"Write","value":2},
             {"op":"Read","value":1},{"op":"Total","value":10}]}}"#;
-        let used = Usage { cpu_us: 5, memory: 70, memory_limit: 1000, pids: 3, pids_limit: 64, io_read: 8, io_write: 2 };
+        let used =
+            Usage { cpu_us: 5, memory: 70, memory_limit: 1000, pids: 3, pids_limit: 64, io_read: 8, io_write: 2 };
         assert_eq!(read(first), Some(used));
         let second = r#"{"cpu_stats":{"cpu_usage":{"total_usage":5000}},
             "memory_stats":{"usage":100,"limit":1000,"stats":{"inactive_file":30}},

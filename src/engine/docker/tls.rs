@@ -57,9 +57,9 @@ fn client_config(files: &TlsFiles) -> Result<ClientConfig, Problem> {
     let chain = certificates(cert)?;
     let secret = PrivateKeyDer::from_pem_file(key)
         .map_err(|error| config(format!("{} holds no key that can be read: {error}", key.display())))?;
-    builder.with_client_auth_cert(chain, secret).map_err(|error| {
-        config(format!("{} and {} do not belong together: {error}", cert.display(), key.display()))
-    })
+    builder
+        .with_client_auth_cert(chain, secret)
+        .map_err(|error| config(format!("{} and {} do not belong together: {error}", cert.display(), key.display())))
 }
 
 fn roots(files: &TlsFiles) -> Result<RootCertStore, Problem> {
@@ -75,7 +75,8 @@ fn roots(files: &TlsFiles) -> Result<RootCertStore, Problem> {
         None => {
             let named = std::env::var_os("SSL_CERT_FILE").map(PathBuf::from);
             let path = named.or_else(|| SYSTEM.iter().map(PathBuf::from).find(|path| path.exists()));
-            let path = path.ok_or_else(|| config("no CA is named, and this system has no list of its own".to_owned()))?;
+            let path =
+                path.ok_or_else(|| config("no CA is named, and this system has no list of its own".to_owned()))?;
             // Systems carry certificates that are too odd for some libraries: the others count.
             roots.add_parsable_certificates(certificates(&path)?);
         }
