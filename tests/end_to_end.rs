@@ -4,5 +4,6 @@ mod caging;
 mod deciding;
 mod doctor;
 mod failing;
+mod lending;
 mod pooling;
 mod running;

@@ -1,8 +1,8 @@
 //! `brig show`: a proposal with all that it would do.
 
 use brig_core::blob::Blob;
-use brig_core::envelope::{File, Step};
-use brig_core::profile::Cage;
+use brig_core::envelope::{Code, File, Step};
+use brig_core::profile::{Cage, Volume};
 use brig_core::proposal::Status;
 use brig_core::visible;
 
@@ -112,8 +112,16 @@ impl Page {
     }
 
     fn step(&mut self, name: &str, step: &Step) {
-        let Step { argv, env, cwd } = step;
-        self.field(name, &visible::command([argv.as_slice()]));
+        let Step { argv, code, env, cwd } = step;
+        if let Some(Code { language, source }) = code {
+            self.field(name, &format!("code in {}", line(language)));
+            self.blob("", source, true);
+            if !argv.is_empty() {
+                self.field("  arguments", &visible::command([argv.as_slice()]));
+            }
+        } else {
+            self.field(name, &visible::command([argv.as_slice()]));
+        }
         let lines = |argument: &Blob| argument.0.contains(&b'\n');
         if argv.iter().any(lines) {
             // A script in one argument reads better as the lines that it is.
@@ -134,6 +142,9 @@ impl Page {
             user,
             working_dir,
             environment,
+            secrets,
+            volumes,
+            interpreters,
             memory,
             milli_cpus,
             cpu_shares,
@@ -165,6 +176,16 @@ impl Page {
         self.field("  scratch", &format!("{size} at {}, a quarter of that at /tmp{exec}", line(working_dir)));
         for (name, value) in environment {
             self.field("  variable", &format!("{}={}", line(name), line(value)));
+        }
+        for (name, source) in secrets {
+            self.field("  secret", &format!("{} from {}", line(name), line(&source.text())));
+        }
+        for Volume { source, target } in volumes {
+            self.field("  mount", &format!("{} at {}, read-only; its content can change", line(source), line(target)));
+        }
+        for (language, interpreter) in interpreters {
+            let warm = if interpreter.prewarm { ", started before the request" } else { "" };
+            self.field("  code", &format!("{} by {}{warm}", line(language), line(&interpreter.command.join(" "))));
         }
     }
 
@@ -212,6 +233,7 @@ mod tests {
             row: fixtures::proposal(id),
             full_reason: "look\naround".into(),
             steps: vec![Step {
+                code: None,
                 argv: vec!["sh".into(), "-c".into(), "echo \u{202e}\nls\n".into()],
                 env: vec![("A".into(), Blob(vec![0xff]))],
                 cwd: "/sandbox".into(),
@@ -235,6 +257,9 @@ mod tests {
                 network: Network::None,
                 runtime: None,
                 scratch_size: 64 << 20,
+                secrets: BTreeMap::new(),
+                volumes: Vec::new(),
+                interpreters: BTreeMap::new(),
                 scratch_exec: true,
             },
             image_id: "sha256:1".into(),

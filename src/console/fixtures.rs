@@ -301,6 +301,9 @@ pub fn cage() -> Cage {
         network: Network::None,
         runtime: None,
         scratch_size: (16 << 20) + 1,
+        secrets: BTreeMap::new(),
+        volumes: Vec::new(),
+        interpreters: BTreeMap::new(),
         scratch_exec: true,
     }
 }
@@ -311,6 +314,7 @@ pub fn detail(row: &ProposalRow, argv: &[&str]) -> ProposalDetail {
         row: row.clone(),
         full_reason: row.reason.clone(),
         steps: vec![Step {
+            code: None,
             argv: argv.iter().map(|&word| Blob::from(word)).collect(),
             env: vec![("TARGET".into(), "staging".into())],
             cwd: "/sandbox".into(),

@@ -7,7 +7,7 @@ use brig_core::blob::Blob;
 use brig_core::envelope::{File, Step};
 use brig_core::id::ProposalId;
 use brig_core::problem::Problem;
-use brig_core::profile::{Cage, Network};
+use brig_core::profile::{Cage, Network, Volume};
 use brig_core::proposal::Status;
 use brig_core::time::Mono;
 use brig_core::visible;
@@ -184,12 +184,22 @@ pub fn lines(detail: &ProposalDetail, width: usize) -> Vec<Line> {
 
 fn commands(steps: &[Step], keep_going: bool, out: &mut Writer) {
     let count = steps.len();
-    for (at, Step { argv, env, cwd }) in steps.iter().enumerate() {
+    for (at, Step { argv, code, env, cwd }) in steps.iter().enumerate() {
         out.heading(&match count {
             1 => "Command".to_owned(),
             _ => format!("Step {} of {count}", at + 1),
         });
-        out.content(&quoted_command(argv));
+        match code {
+            None => out.content(&quoted_command(argv)),
+            Some(code) => {
+                out.words(Kind::Note, &format!("Code in {}:", shown(&code.language)));
+                out.file(&code.source.0);
+                if !argv.is_empty() {
+                    out.words(Kind::Note, "with the arguments");
+                    out.content(&quoted_command(argv));
+                }
+            }
+        }
         out.words(Kind::Note, &format!("in {}", visible::line(&cwd.0)));
         out.variables("with the variables", env.iter().map(|(name, value)| (name.0.as_slice(), value.0.as_slice())));
     }
@@ -260,6 +270,9 @@ fn reach(cage: &Cage, profile: &str, out: &mut Writer) {
         user,
         working_dir,
         environment,
+        secrets,
+        volumes,
+        interpreters,
         memory,
         milli_cpus,
         cpu_shares,
@@ -284,7 +297,7 @@ fn reach(cage: &Cage, profile: &str, out: &mut Writer) {
     let text = format!(
         "Profile {}: a throw-away sandbox of {}{or_else}{runtime}, as user {}, {network}; it can write {} in {} and a \
          quarter of that in /tmp{exec}, and has {} of memory, {cpu} with weight {cpu_shares}, and {pids} processes. \
-         Limits of each process: {}. Nothing of this machine is mounted.",
+         Limits of each process: {}.",
         shown(profile),
         shown(image),
         shown(user),
@@ -296,6 +309,26 @@ fn reach(cage: &Cage, profile: &str, out: &mut Writer) {
     out.words(Kind::Plain, &text);
     let variables = environment.iter().map(|(name, value)| (name.as_bytes(), value.as_bytes()));
     out.variables("Every step has the profile's variables", variables);
+    mounts(volumes, out);
+    for (name, source) in secrets {
+        let text = format!("Every step has the secret {}, taken from {}.", shown(name), shown(&source.text()));
+        out.words(Kind::Warning, &text);
+    }
+    for (language, interpreter) in interpreters {
+        let warm = if interpreter.prewarm { ", which has been started before" } else { "" };
+        let text = format!("Code in {} is run by {}{warm}.", shown(language), shown(&interpreter.command.join(" ")));
+        out.words(Kind::Plain, &text);
+    }
+}
+
+fn mounts(volumes: &[Volume], out: &mut Writer) {
+    if volumes.is_empty() {
+        return out.words(Kind::Plain, "Nothing of this machine is mounted.");
+    }
+    for Volume { source, target } in volumes {
+        out.words(Kind::Plain, &format!("It can read {} of the host, mounted at {}.", shown(source), shown(target)));
+    }
+    out.words(Kind::Warning, "What is mounted can change after the approval: no digest covers its content.");
 }
 
 struct Writer {

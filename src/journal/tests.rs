@@ -118,7 +118,7 @@ fn ended(name: &str, output: OutputSummary) -> Entry {
 
 fn envelope() -> Envelope {
     Envelope {
-        steps: vec![Step { argv: vec!["ls".into()], env: vec![], cwd: "/sandbox".into() }],
+        steps: vec![Step { argv: vec!["ls".into()], code: None, env: vec![], cwd: "/sandbox".into() }],
         keep_going: false,
         stdin: "".into(),
         files: vec![],
@@ -140,6 +140,9 @@ fn envelope() -> Envelope {
             network: Network::None,
             runtime: None,
             scratch_size: 16 << 20,
+            secrets: std::collections::BTreeMap::new(),
+            volumes: Vec::new(),
+            interpreters: std::collections::BTreeMap::new(),
             scratch_exec: true,
         },
         image_id: "sha256:1234".into(),

@@ -4,6 +4,7 @@
 //! sees it tells as events, in this order: `Armed`, then at most `Started` (or `Refused`), `OutputFull` and `Ended`, then
 //! `Gone`.
 
+use std::collections::BTreeMap;
 use std::future::pending;
 use std::pin::{Pin, pin};
 use std::sync::Arc;
@@ -12,8 +13,8 @@ use std::time::Duration;
 use brig_core::envelope::{Envelope, Step};
 use brig_core::id::{ProposalId, SandboxId};
 use brig_core::machine::Event;
-use brig_core::problem::Problem;
-use brig_core::profile::{Cage, SandboxSpec};
+use brig_core::problem::{Code, Problem};
+use brig_core::profile::{Cage, SandboxSpec, SecretSource};
 use brig_core::proposal::{Outcome, OutputStream, RunReport, RunUsage};
 use brig_init::wire::{self, Fence, FenceFinder, How, Nonce, Stream, Trailer, Why};
 use bytes::Bytes;
@@ -26,6 +27,7 @@ use tokio::time::{Instant, sleep, timeout, timeout_at};
 use super::message::Mailbox;
 use super::meters::Meters;
 use super::outputs::Outputs;
+use super::secrets::{Redactor, Secrets};
 use super::transcript::Transcript;
 use crate::engine::{ArmedSandbox, Engine};
 use crate::journal::Journal;
@@ -68,7 +70,13 @@ pub struct Tools {
 pub fn keep(id: SandboxId, spec: Arc<SandboxSpec>, tools: Tools) -> mpsc::Sender<Order> {
     let (orders, inbox) = mpsc::channel(8);
     tokio::spawn(async move {
-        match tools.engine.arm(&id, spec).await {
+        let sources = spec.cage.secrets.clone();
+        // Nothing is made that could not be used; what the secrets are is read again when they are.
+        let armed = match read_secrets(sources).await {
+            Ok(_) => tools.engine.arm(&id, spec).await,
+            Err(problem) => Err(problem),
+        };
+        match armed {
             Err(problem) => tools.mailbox.event(Event::Armed { sandbox: id, result: Err(problem) }).await,
             Ok(armed) => Keeper::new(id, armed, tools, inbox).run().await,
         }
@@ -145,17 +153,25 @@ impl Keeper {
                 return self.tell(Event::Refused { sandbox: self.id.clone() }).await;
             }
         };
-        let frame = match request(envelope, nonce) {
+        let secrets = match read_secrets(envelope.cage.secrets.clone()).await {
+            Ok(secrets) => secrets,
+            Err(problem) => {
+                tracing::warn!("{} is not used: {problem}", self.id);
+                return self.tell(Event::Refused { sandbox: self.id.clone() }).await;
+            }
+        };
+        let frame = match request(envelope, nonce, &secrets) {
             Ok(frame) => frame,
             Err(why) => {
                 // Admission lets nothing through that cannot be framed; should it, the run has an end all the same.
                 self.tell(Event::Started { sandbox: self.id.clone() }).await;
-                let report = Run::new(nonce, self, proposal, envelope.output_limit).report(Outcome::Lost(why)).await;
+                let report =
+                    Run::new(nonce, self, proposal, envelope.output_limit, &secrets).report(Outcome::Lost(why)).await;
                 return self.tell(Event::Ended { sandbox: self.id.clone(), report }).await;
             }
         };
         // The log is there before anyone can be told that the run has started.
-        let mut run = Run::new(nonce, self, proposal, envelope.output_limit);
+        let mut run = Run::new(nonce, self, proposal, envelope.output_limit, &secrets);
         if !self.write_first(&frame).await {
             return self.tell(Event::Refused { sandbox: self.id.clone() }).await;
         }
@@ -335,6 +351,8 @@ async fn outlived(killing: &mut Option<oneshot::Receiver<()>>) {
 struct Run {
     stdout: FenceFinder,
     stderr: FenceFinder,
+    /// Of the one and of the other.
+    redactors: [Option<Redactor>; 2],
     transcript: Transcript,
     stdout_ended: bool,
     trailer: Option<Trailer>,
@@ -343,11 +361,12 @@ struct Run {
 }
 
 impl Run {
-    fn new(nonce: Nonce, keeper: &Keeper, proposal: ProposalId, output_limit: u64) -> Self {
+    fn new(nonce: Nonce, keeper: &Keeper, proposal: ProposalId, output_limit: u64, secrets: &Secrets) -> Self {
         let log = keeper.tools.outputs.begin(&proposal);
         Self {
             stdout: FenceFinder::new(nonce, Stream::Stdout),
             stderr: FenceFinder::new(nonce, Stream::Stderr),
+            redactors: [secrets.redactor(), secrets.redactor()],
             transcript: Transcript::new(proposal, output_limit, keeper.tools.journal.clone(), log),
             stdout_ended: false,
             trailer: None,
@@ -373,8 +392,21 @@ impl Run {
                 self.broken = Some(format!("init ended the run in words that are not understood: {error}"))
             }
         }
-        let filled = self.transcript.add(stream, held).await;
-        self.transcript.add(stream, now).await || filled
+        let filled = self.write_down(stream, held).await;
+        self.write_down(stream, now).await || filled
+    }
+
+    /// Hands on what the program wrote, without what is secret.
+    async fn write_down(&mut self, stream: OutputStream, bytes: Bytes) -> bool {
+        let bytes = match self.redactor(stream) {
+            Some(redactor) => redactor.push(&bytes).into(),
+            None => bytes,
+        };
+        self.transcript.add(stream, bytes).await
+    }
+
+    fn redactor(&mut self, stream: OutputStream) -> Option<&mut Redactor> {
+        self.redactors[usize::from(stream == OutputStream::Stderr)].as_mut()
     }
 
     /// How it ended, once both fences were seen: before that, output may still be on its way.
@@ -395,8 +427,13 @@ impl Run {
     async fn report(mut self, outcome: Outcome) -> RunReport {
         if matches!(outcome, Outcome::Lost(_)) {
             // What looked like the beginning of a fence was output after all.
-            for (stream, finder) in [(OutputStream::Stdout, self.stdout), (OutputStream::Stderr, self.stderr)] {
-                self.transcript.add(stream, finder.finish().bytes.into()).await;
+            let (stdout, stderr) = (self.stdout.finish().bytes, self.stderr.finish().bytes);
+            self.write_down(OutputStream::Stdout, stdout.into()).await;
+            self.write_down(OutputStream::Stderr, stderr.into()).await;
+        }
+        for stream in [OutputStream::Stdout, OutputStream::Stderr] {
+            if let Some(rest) = self.redactor(stream).map(Redactor::finish) {
+                self.transcript.add(stream, rest.into()).await;
             }
         }
         let waited = u64::try_from(self.began.elapsed().as_micros()).unwrap_or(u64::MAX);
@@ -425,8 +462,17 @@ fn nonce() -> Result<Nonce, getrandom::Error> {
     Ok(nonce)
 }
 
-/// The request frame of an envelope: byte for byte what was approved.
-fn request(envelope: &Envelope, nonce: Nonce) -> Result<Vec<u8>, String> {
+/// Off the threads that everything else runs on, as a file may be on a slow disk; at once where there is nothing to read.
+async fn read_secrets(sources: BTreeMap<String, SecretSource>) -> Result<Secrets, Problem> {
+    if sources.is_empty() {
+        return Ok(Secrets::default());
+    }
+    let reading = tokio::task::spawn_blocking(move || Secrets::read(&sources));
+    reading.await.map_err(|error| Problem::new(Code::Internal, format!("secrets were not read: {error}")))?
+}
+
+/// The request frame of an envelope: byte for byte what was approved, with the values of the secrets it names.
+fn request(envelope: &Envelope, nonce: Nonce, secrets: &Secrets) -> Result<Vec<u8>, String> {
     let cage = &envelope.cage;
     // Init takes a relative path as the first step's; an envelope's is the working directory's.
     let paths: Vec<Vec<u8>> =
@@ -437,7 +483,7 @@ fn request(envelope: &Envelope, nonce: Nonce) -> Result<Vec<u8>, String> {
         keep_going: envelope.keep_going,
         // The engine has set the profile's on every process of the sandbox already.
         rlimits: Vec::new(),
-        steps: envelope.steps.iter().map(|step| framed(step, cage)).collect(),
+        steps: envelope.steps.iter().map(|step| framed(step, cage, secrets)).collect(),
         files: envelope
             .files
             .iter()
@@ -449,11 +495,13 @@ fn request(envelope: &Envelope, nonce: Nonce) -> Result<Vec<u8>, String> {
     request.encode().map_err(|error| format!("the request cannot be framed: {error}"))
 }
 
-/// A step with its whole environment: the profile's, and the step's own, which takes the place of the profile's.
-fn framed<'a>(step: &'a Step, cage: &'a Cage) -> wire::Step<'a> {
+/// A step with its whole environment: the profile's with its secrets, and the step's own, which takes the place of the
+/// profile's.
+fn framed<'a>(step: &'a Step, cage: &'a Cage, secrets: &'a Secrets) -> wire::Step<'a> {
     let own = step.env.iter().map(|(name, value)| (name.0.as_slice(), value.0.as_slice()));
     let inherited = cage.environment.iter().map(|(name, value)| (name.as_bytes(), value.as_bytes()));
-    let inherited = inherited.filter(|(name, _)| !step.env.iter().any(|(other, _)| other.0 == *name));
+    let secret = secrets.variables().map(|(name, value)| (name.as_bytes(), value));
+    let inherited = inherited.chain(secret).filter(|(name, _)| !step.env.iter().any(|(other, _)| other.0 == *name));
     wire::Step {
         argv: step.argv.iter().map(|argument| argument.0.as_slice()).collect(),
         env: inherited.chain(own).collect(),

@@ -192,6 +192,9 @@ pub fn cage() -> Cage {
         network: Network::None,
         runtime: None,
         scratch_size: 16 << 20,
+        secrets: BTreeMap::new(),
+        volumes: Vec::new(),
+        interpreters: BTreeMap::new(),
         scratch_exec: true,
     }
 }

@@ -3,7 +3,7 @@
 //! What passes is an [`Envelope`], which is what is shown, digested, approved and run. Nothing here has state.
 
 use crate::blob::Blob;
-use crate::envelope::{Envelope, Step};
+use crate::envelope::{self, Envelope, Step};
 use crate::problem::{Code, Problem};
 use crate::profile::{Profile, SandboxSpec};
 use crate::proposal::{Draft, DraftStep};
@@ -18,7 +18,7 @@ pub const MAX_ARGUMENT_BYTES: usize = 131_071;
 pub const MAX_STEPS_BYTES: usize = 1 << 20;
 /// Files in one proposal.
 pub const MAX_FILES: usize = 256;
-/// Bytes of the standard input and all files together.
+/// Bytes of all code, the standard input and all files together.
 pub const MAX_PAYLOAD_BYTES: usize = 8 << 20;
 /// Bytes of the reason.
 pub const MAX_REASON_BYTES: usize = 4096;
@@ -49,8 +49,7 @@ pub fn check(draft: &Draft) -> Result<(), Problem> {
             return Err(invalid(&format!("{field}.mode"), "has more than permission bits").help("at most 0o777 (511)"));
         }
     }
-    let payload = draft.stdin.0.len() + draft.files.iter().map(|file| file.content.0.len()).sum::<usize>();
-    within("stdin and files", payload, MAX_PAYLOAD_BYTES, "bytes")?;
+    within("code, stdin and files", payload_bytes(draft), MAX_PAYLOAD_BYTES, "bytes")?;
     within("reason", draft.reason.len(), MAX_REASON_BYTES, "bytes")?;
     if let Some(key) = &draft.key {
         within("key", key.len(), MAX_KEY_BYTES, "bytes")?;
@@ -69,24 +68,33 @@ pub fn check(draft: &Draft) -> Result<(), Problem> {
 /// Bytes of memory that a draft takes, and its envelope after it, as far as its sender decides about that.
 #[must_use]
 pub fn weight(draft: &Draft) -> usize {
-    let files = draft.files.iter().map(|file| file.path.0.len() + file.content.0.len()).sum::<usize>();
-    draft.steps.iter().map(step_bytes).sum::<usize>() + draft.stdin.0.len() + files
+    let paths = draft.files.iter().map(|file| file.path.0.len()).sum::<usize>();
+    draft.steps.iter().map(step_bytes).sum::<usize>() + payload_bytes(draft) + paths
+}
+
+fn payload_bytes(draft: &Draft) -> usize {
+    let code = draft.steps.iter().filter_map(|step| step.code.as_ref()).map(|code| code.0.len());
+    draft.stdin.0.len() + code.sum::<usize>() + draft.files.iter().map(|file| file.content.0.len()).sum::<usize>()
 }
 
 /// Makes the envelope of a checked draft under a profile whose image has been resolved.
 ///
 /// # Errors
-/// `loosens` when the draft asks for more than the profile gives.
+/// `loosens` when the draft asks for more than the profile gives, `invalid_field` when it has code in a language that
+/// the profile has no interpreter for.
 pub fn admit(draft: &Draft, profile: &Profile, spec: &SandboxSpec) -> Result<Envelope, Problem> {
     let deadline_ms = tighten("timeout_ms", draft.timeout_ms, profile.timeout_ms, "ms", profile)?;
     let output_limit = tighten("output_limit", draft.output_limit, profile.output_limit, "bytes", profile)?;
-    let step = |step: &DraftStep| Step {
-        argv: step.argv.clone(),
-        env: step.env.iter().map(|(name, value)| (Blob::from(name.as_str()), value.clone())).collect(),
-        cwd: step.cwd.clone().unwrap_or_else(|| Blob::from(profile.cage.working_dir.as_str())),
+    let step = |(at, step): (usize, &DraftStep)| {
+        Ok(Step {
+            argv: step.argv.clone(),
+            code: code(&format!("steps[{at}].language"), step, profile)?,
+            env: step.env.iter().map(|(name, value)| (Blob::from(name.as_str()), value.clone())).collect(),
+            cwd: step.cwd.clone().unwrap_or_else(|| Blob::from(profile.cage.working_dir.as_str())),
+        })
     };
     Ok(Envelope {
-        steps: draft.steps.iter().map(step).collect(),
+        steps: draft.steps.iter().enumerate().map(step).collect::<Result<_, Problem>>()?,
         keep_going: draft.keep_going,
         stdin: draft.stdin.clone(),
         files: draft.files.clone(),
@@ -100,6 +108,31 @@ pub fn admit(draft: &Draft, profile: &Profile, spec: &SandboxSpec) -> Result<Env
     })
 }
 
+/// A step's code with its language, which must be one of the profile's.
+fn code(field: &str, step: &DraftStep, profile: &Profile) -> Result<Option<envelope::Code>, Problem> {
+    let Some(source) = &step.code else { return Ok(None) };
+    let languages: Vec<&str> = profile.cage.interpreters.keys().map(String::as_str).collect();
+    let name = &profile.name;
+    let language = match (&step.language, languages.as_slice()) {
+        (_, []) => {
+            let message = format!("{field}: profile `{name}` runs no code, as it declares no interpreter");
+            return Err(Problem::new(Code::InvalidField, message)
+                .help("name a profile that has one, or propose a command instead of code"));
+        }
+        (None, [only]) => (*only).to_owned(),
+        (Some(asked), has) if has.contains(&asked.as_str()) => asked.clone(),
+        (asked, has) => {
+            let what = match asked {
+                Some(asked) => format!("profile `{name}` has no interpreter for {asked:?}"),
+                None => format!("profile `{name}` has more than one interpreter"),
+            };
+            return Err(Problem::new(Code::InvalidField, format!("{field}: {what}"))
+                .help(format!("it runs: {}", has.join(", "))));
+        }
+    };
+    Ok(Some(envelope::Code { language, source: source.clone() }))
+}
+
 /// As `execve` counts them: each string with its NUL and its pointer.
 fn step_bytes(step: &DraftStep) -> usize {
     let arguments = step.argv.iter().map(|argument| argument.0.len() + 9);
@@ -109,7 +142,12 @@ fn step_bytes(step: &DraftStep) -> usize {
 
 fn check_step(field: &str, step: &DraftStep) -> Result<(), Problem> {
     let argv = format!("{field}.argv");
+    if step.code.is_none() && step.language.is_some() {
+        return Err(invalid(&format!("{field}.language"), "is there without `code`")
+            .help("give `code` with it, or leave it out"));
+    }
     match step.argv.first() {
+        _ if step.code.is_some() => {}
         None => {
             return Err(invalid(&argv, "is empty").help("the program comes first, as in [\"ls\", \"-la\"]"));
         }
@@ -195,6 +233,7 @@ mod tests {
     use super::*;
     use crate::envelope::File;
     use crate::fixtures;
+    use crate::profile::Interpreter;
 
     fn draft(argv: &[&str]) -> Draft {
         let step = DraftStep { argv: argv.iter().map(|&word| word.into()).collect(), ..DraftStep::default() };
@@ -228,6 +267,32 @@ mod tests {
     }
 
     #[test]
+    fn code_is_admitted_where_the_profile_has_its_language() {
+        let mut profile = fixtures::profile();
+        let mut draft = draft(&[]);
+        draft.steps[0].code = Some("print(1)".into());
+        check(&draft).unwrap();
+        let admitted = |draft: &Draft, profile: &Profile| admit(draft, profile, &fixtures::spec(profile));
+        let refused = |draft: &Draft, profile: &Profile| admitted(draft, profile).unwrap_err().message;
+        assert_eq!(
+            refused(&draft, &profile),
+            "steps[0].language: profile `shell` runs no code, as it declares no interpreter"
+        );
+
+        let interpreter = Interpreter { command: vec!["python3".into()], prewarm: true };
+        profile.cage.interpreters.insert("python".into(), interpreter.clone());
+        let code = admitted(&draft, &profile).unwrap().steps[0].code.clone().unwrap();
+        assert_eq!((code.language.as_str(), code.source), ("python", "print(1)".into()));
+
+        profile.cage.interpreters.insert("node".into(), interpreter);
+        assert_eq!(refused(&draft, &profile), "steps[0].language: profile `shell` has more than one interpreter");
+        draft.steps[0].language = Some("ruby".into());
+        let problem = admitted(&draft, &profile).unwrap_err();
+        assert_eq!(problem.message, "steps[0].language: profile `shell` has no interpreter for \"ruby\"");
+        assert_eq!(problem.help, "it runs: node, python");
+    }
+
+    #[test]
     fn each_fault_is_named_with_its_field() {
         let with = |change: fn(&mut Draft)| {
             let mut draft = draft(&["ls"]);
@@ -256,7 +321,8 @@ mod tests {
                 "steps[0].argv[1]: 200000 bytes",
             ),
             (with(|d| d.steps = vec![d.steps[0].clone(); 65]), Code::TooLarge, "steps: 65 steps"),
-            (with(|d| d.stdin = Blob(vec![0; MAX_PAYLOAD_BYTES + 1])), Code::TooLarge, "stdin and files"),
+            (with(|d| d.stdin = Blob(vec![0; MAX_PAYLOAD_BYTES + 1])), Code::TooLarge, "code, stdin and files"),
+            (with(|d| d.steps[0].language = Some("python".into())), Code::InvalidField, "steps[0].language is there"),
             (with(|d| d.reason = "x".repeat(5000)), Code::TooLarge, "reason: 5000 bytes"),
             (with(|d| d.timeout_ms = Some(0)), Code::InvalidField, "timeout_ms is 0"),
             (with(|d| d.key = Some(String::new())), Code::InvalidField, "key is empty"),

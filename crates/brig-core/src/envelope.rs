@@ -37,16 +37,28 @@ pub struct Envelope {
     pub config_hash: Hash,
 }
 
-/// One command.
+/// One command, or one piece of code.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
 pub struct Step {
-    /// Program and arguments; at least one.
+    /// Program and arguments, at least one; of code the arguments alone, which may be none.
     pub argv: Vec<Blob>,
+    /// What is run by the cage's interpreter of that language, instead of a program.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub code: Option<Code>,
     /// Variables on top of the profile's, in the order given.
     #[serde(default, skip_serializing_if = "Vec::is_empty")]
     pub env: Vec<(Blob, Blob)>,
     /// Working directory, absolute.
     pub cwd: Blob,
+}
+
+/// Source text in one language.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+pub struct Code {
+    /// One of the cage's interpreters.
+    pub language: String,
+    /// All of it.
+    pub source: Blob,
 }
 
 /// A file that comes with a proposal.
@@ -80,16 +92,16 @@ impl Envelope {
     pub fn weight(&self) -> usize {
         let strings = self.steps.iter().flat_map(|step| {
             let variables = step.env.iter().flat_map(|(name, value)| [name, value]);
-            step.argv.iter().chain(variables)
+            step.argv.iter().chain(variables).chain(step.code.as_ref().map(|code| &code.source))
         });
         let files = self.files.iter().map(|file| file.path.0.len() + file.content.0.len()).sum::<usize>();
         strings.map(|it| it.0.len() + size_of::<Blob>()).sum::<usize>() + self.stdin.0.len() + files
     }
 
-    /// The canonical encoding, version 1.
+    /// The canonical encoding, version 2.
     #[must_use]
     pub fn encode(&self) -> Vec<u8> {
-        let mut out = Encoder::new(b"brig-envelope-1");
+        let mut out = Encoder::new(b"brig-envelope-2");
         out.u64(self.steps.len() as u64);
         for step in &self.steps {
             out.nested(|out| step.encode(out));
@@ -130,6 +142,10 @@ impl Step {
     }
 
     fn encode(&self, out: &mut Encoder) {
+        out.flag(self.code.is_some());
+        if let Some(Code { language, source }) = &self.code {
+            out.text(language).bytes(&source.0);
+        }
         out.u64(self.argv.len() as u64);
         for argument in &self.argv {
             out.bytes(&argument.0);
@@ -144,22 +160,34 @@ impl Step {
 
 #[cfg(test)]
 mod tests {
+    use std::collections::BTreeMap;
+
     use super::*;
     use crate::fixtures;
+    use crate::profile::{Interpreter, SecretSource, Volume};
+
+    fn python(prewarm: bool) -> BTreeMap<String, Interpreter> {
+        BTreeMap::from([("python".into(), Interpreter { command: vec!["python3".into(), "-I".into()], prewarm })])
+    }
 
     /// The committed vectors: an encoding that changes breaks every digest that was ever written down.
     #[test]
     fn digests_are_as_they_were_written_down() {
         let plain = fixtures::envelope(&["ls", "-la", "/"]);
-        assert_eq!(plain.digest().hex(), "ef99713865976e49d5e82e4e625f2959e7e5f1c5e7eb1b628df5f790249b3f59");
+        assert_eq!(plain.digest().hex(), "0b94edf7174edaf6b7507ca90b6c04403d0ef275f39c32f0dcc1618314e5b94f");
 
         let mut rich = fixtures::envelope(&["sh", "-c", "cat > out"]);
         rich.steps[0].env.push(("LANG".into(), Blob(vec![0xff, 0xfe])));
-        rich.steps.push(Step { argv: vec!["true".into()], env: vec![], cwd: "/tmp".into() });
+        rich.steps.push(Step { argv: vec!["true".into()], code: None, env: vec![], cwd: "/tmp".into() });
+        let code = Code { language: "python".into(), source: "print(1)\n".into() };
+        rich.steps.push(Step { argv: vec!["x".into()], code: Some(code), env: vec![], cwd: "/tmp".into() });
+        rich.cage.secrets.insert("TOKEN".into(), SecretSource::File("/run/token".into()));
+        rich.cage.volumes.push(Volume { source: "/srv/data".into(), target: "/data".into() });
+        rich.cage.interpreters = python(true);
         rich.keep_going = true;
         rich.stdin = Blob(vec![0, 1, 2]);
         rich.files.push(File { path: "a b".into(), mode: 0o755, content: "x".into() });
-        assert_eq!(rich.digest().hex(), "95427c3c9a6ee63aef27c1855f60d741b05734ec12e7b5a492db07e62c9052e6");
+        assert_eq!(rich.digest().hex(), "696dde3a77efdf3ba571cfce2e0008d3b63759b2a9b52b18c44b830da1e35441");
     }
 
     #[test]
@@ -170,6 +198,9 @@ mod tests {
             |e| e.steps[0].argv.push("".into()),
             |e| e.steps[0].env.push(("X".into(), "".into())),
             |e| e.steps[0].cwd = "/tmp".into(),
+            |e| e.steps[0].code = Some(Code { language: "sh".into(), source: "".into() }),
+            |e| e.steps[0].code = Some(Code { language: "sh".into(), source: "a".into() }),
+            |e| e.steps[0].code = Some(Code { language: "".into(), source: "sh".into() }),
             |e| e.steps.push(e.steps[0].clone()),
             |e| e.keep_going = true,
             |e| e.stdin = "x".into(),
@@ -181,6 +212,11 @@ mod tests {
             |e| e.cage.memory += 1,
             |e| e.cage.milli_cpus += 1,
             |e| e.cage.scratch_exec = !e.cage.scratch_exec,
+            |e| drop(e.cage.secrets.insert("T".into(), SecretSource::Environment("A".into()))),
+            |e| drop(e.cage.secrets.insert("T".into(), SecretSource::File("A".into()))),
+            |e| e.cage.volumes.push(Volume { source: "/a".into(), target: "/b".into() }),
+            |e| e.cage.interpreters = python(false),
+            |e| e.cage.interpreters = python(true),
             |e| e.image_id.push('0'),
             |e| e.config_hash.0[31] ^= 1,
         ];

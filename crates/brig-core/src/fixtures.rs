@@ -15,6 +15,9 @@ pub fn cage() -> Cage {
         user: "65534:65534".into(),
         working_dir: "/sandbox".into(),
         environment: BTreeMap::from([("HOME".into(), "/sandbox".into())]),
+        secrets: BTreeMap::new(),
+        volumes: Vec::new(),
+        interpreters: BTreeMap::new(),
         memory: 64 << 20,
         milli_cpus: 1000,
         cpu_shares: 512,
@@ -61,6 +64,7 @@ pub fn envelope(argv: &[&str]) -> Envelope {
     Envelope {
         steps: vec![Step {
             argv: argv.iter().map(|&argument| argument.into()).collect(),
+            code: None,
             env: vec![],
             cwd: "/sandbox".into(),
         }],

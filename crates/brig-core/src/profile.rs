@@ -31,7 +31,7 @@ impl Profile {
     /// pool, which change nothing about a run.
     #[must_use]
     pub fn content_hash(&self) -> Hash {
-        let mut out = Encoder::new(b"brig-profile-1");
+        let mut out = Encoder::new(b"brig-profile-2");
         out.text(&self.name).nested(|out| self.cage.encode(out));
         out.u64(self.timeout_ms).u64(self.output_limit);
         out.text(match self.approval.mode {
@@ -56,6 +56,15 @@ pub struct Cage {
     pub working_dir: String,
     /// Variables every step gets.
     pub environment: BTreeMap<String, String>,
+    /// Variables every step gets whose values are secret: only where the value comes from is part of this.
+    #[serde(default, skip_serializing_if = "BTreeMap::is_empty")]
+    pub secrets: BTreeMap<String, SecretSource>,
+    /// What is mounted read-only, in the order declared.
+    #[serde(default, skip_serializing_if = "Vec::is_empty")]
+    pub volumes: Vec<Volume>,
+    /// What runs code, by language.
+    #[serde(default, skip_serializing_if = "BTreeMap::is_empty")]
+    pub interpreters: BTreeMap<String, Interpreter>,
     /// Bytes of memory; swap is set to the same, so there is none.
     pub memory: u64,
     /// Thousandths of a CPU at most; 0 sets no quota.
@@ -84,6 +93,26 @@ impl Cage {
         for (name, value) in &self.environment {
             out.text(name).text(value);
         }
+        out.u64(self.secrets.len() as u64);
+        for (name, source) in &self.secrets {
+            let (kind, place) = match source {
+                SecretSource::Environment(name) => ("environment", name),
+                SecretSource::File(path) => ("file", path),
+            };
+            out.text(name).text(kind).text(place);
+        }
+        out.u64(self.volumes.len() as u64);
+        for volume in &self.volumes {
+            out.text(&volume.source).text(&volume.target);
+        }
+        out.u64(self.interpreters.len() as u64);
+        for (language, interpreter) in &self.interpreters {
+            out.text(language).u64(interpreter.command.len() as u64);
+            for argument in &interpreter.command {
+                out.text(argument);
+            }
+            out.flag(interpreter.prewarm);
+        }
         out.u64(self.memory).u64(self.milli_cpus).u64(self.cpu_shares).u64(self.pids);
         out.u64(self.ulimits.len() as u64);
         for (name, limit) in &self.ulimits {
@@ -92,6 +121,46 @@ impl Cage {
         out.text(self.network.text()).text(self.runtime.as_deref().unwrap_or(""));
         out.u64(self.scratch_size).flag(self.scratch_exec);
     }
+}
+
+/// Where the value of a secret variable is taken from when a run begins.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "lowercase")]
+pub enum SecretSource {
+    /// A variable of the operator's, which is to say of the supervisor's own environment.
+    Environment(String),
+    /// A file on the supervisor's machine, by its absolute path.
+    File(String),
+}
+
+impl SecretSource {
+    /// For people.
+    #[must_use]
+    pub fn text(&self) -> String {
+        match self {
+            Self::Environment(name) => format!("the variable {name} of the supervisor"),
+            Self::File(path) => format!("the file {path}"),
+        }
+    }
+}
+
+/// A directory or file of the host that sandboxes can read and nobody in them can write. Its content can change after
+/// an approval.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+pub struct Volume {
+    /// Absolute path on the engine's host.
+    pub source: String,
+    /// Absolute path in the sandbox.
+    pub target: String,
+}
+
+/// What runs code of one language.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+pub struct Interpreter {
+    /// Program and arguments, as in `python3 -I`.
+    pub command: Vec<String>,
+    /// Whether it is started, with its imports done, before a request comes.
+    pub prewarm: bool,
 }
 
 /// A process limit, soft and hard.
@@ -250,7 +319,7 @@ impl SandboxSpec {
     /// SHA-256 over everything that decides what the sandbox is. Compared at launch with what was approved.
     #[must_use]
     pub fn config_hash(&self) -> Hash {
-        let mut out = Encoder::new(b"brig-sandbox-1");
+        let mut out = Encoder::new(b"brig-sandbox-2");
         out.text(&self.profile).nested(|out| self.cage.encode(out));
         out.text(&self.image.id).text(&self.engine_fingerprint);
         out.hash()

@@ -41,12 +41,19 @@ pub struct Draft {
     pub key: Option<String>,
 }
 
-/// One step as an agent sends it.
+/// One step as an agent sends it: a program with its arguments, or code.
 #[derive(Clone, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(deny_unknown_fields)]
 pub struct DraftStep {
-    /// Program and arguments.
+    /// Program and arguments; of code the arguments alone.
+    #[serde(default)]
     pub argv: Vec<Blob>,
+    /// Source text for one of the profile's interpreters, instead of a program.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub code: Option<Blob>,
+    /// What `code` is written in; the profile's only language when it is not set.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub language: Option<String>,
     /// Variables on top of the profile's.
     #[serde(default)]
     pub env: BTreeMap<String, Blob>,

@@ -356,7 +356,7 @@ pub(super) fn one_line(envelope: &Envelope) -> (String, bool) {
     let steps = envelope.steps.iter().map(|step| step.argv.as_slice());
     let (line, is_whole) = crate::visible::command_within(steps, LINE_CHARACTERS);
     let is_plain = match envelope.steps.as_slice() {
-        [step] => step.env.is_empty() && step.cwd.0 == envelope.cage.working_dir.as_bytes(),
+        [step] => step.code.is_none() && step.env.is_empty() && step.cwd.0 == envelope.cage.working_dir.as_bytes(),
         _ => false,
     };
     let is_all = is_whole && is_plain && envelope.stdin.0.is_empty() && envelope.files.is_empty();

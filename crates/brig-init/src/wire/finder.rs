@@ -96,8 +96,8 @@ impl FenceFinder {
     }
 
     /// The stream has ended: gives back what was held.
-    pub fn finish(self) -> Leftover {
-        match self.state {
+    pub fn finish(&mut self) -> Leftover {
+        match std::mem::replace(&mut self.state, State::Over) {
             State::Searching(held) => Leftover { bytes: self.nonce[..held].to_vec(), cut_fence: false },
             State::Reading(after) => Leftover { bytes: [&self.nonce[..], &after].concat(), cut_fence: true },
             State::Over => Leftover { bytes: Vec::new(), cut_fence: false },
