@@ -4,7 +4,8 @@ use std::path::{Path, PathBuf};
 
 use serde_json::{Value, json};
 
-use crate::support::brig::{Brig, profile, text};
+use crate::support::brig::{BOUND, Brig, profile, text};
+use crate::support::docker::until;
 use crate::support::fake_daemon;
 
 /// One of the things that were looked at.
@@ -61,6 +62,7 @@ async fn the_doctor_finds_what_is_there_with_a_supervisor_and_without_and_change
     assert!(text(check(&second, "init"), "message").contains("is there"), "{second}");
     assert!(text(check(&second, "journal"), "message").contains("opens"), "{second}");
     assert_eq!(brig.brig(&["stop"]).await.code, 0);
+    until("the supervisor has closed its journal", BOUND, async || brig.supervisor().is_none()).await;
 
     let before = listing(&brig.path("s"));
     let said = brig.brig(&["doctor"]).await;

@@ -108,6 +108,7 @@ pub fn refused(error: &io::Error, files: &TlsFiles) -> Problem {
             | AlertDescription::CertificateRevoked
             | AlertDescription::CertificateUnknown
             | AlertDescription::AccessDenied
+            | AlertDescription::DecryptError
             | AlertDescription::HandshakeFailure,
         )) => match &files.cert {
             None => problem(
