@@ -54,7 +54,6 @@ async fn main() {
     let cage = supervisor.cage();
     let engine = DockerEngine::connect(DockerSettings {
         install: INSTALL.to_owned(),
-        files: dir.path().to_owned(),
         host: process::host(),
         owner: process::me().unwrap(),
         address: None,

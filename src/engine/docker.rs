@@ -26,7 +26,6 @@ mod userland;
 mod watch;
 
 use std::collections::{HashMap, HashSet};
-use std::path::PathBuf;
 use std::sync::{Arc, LazyLock, Mutex};
 use std::time::Duration;
 
@@ -56,8 +55,6 @@ pub struct DockerSettings {
     /// Names the installation: the prefix of everything that is made, and what leftovers are recognized by. 1 to 32 of
     /// `a-z`, `0-9`, `-`.
     pub install: String,
-    /// A directory of this user's alone, for files that a daemon on this machine reads.
-    pub files: PathBuf,
     /// Names the host whose process identifiers `owner` speaks of.
     pub host: String,
     /// The supervisor.
@@ -144,27 +141,6 @@ impl Shared {
     }
 }
 
-impl Shared {
-    /// The seccomp profile as a file, for Podman, which reads it when it makes a container. Written whole or not at all,
-    /// and anew when it is not what it should be.
-    async fn seccomp_file(&self) -> Result<String, Problem> {
-        let name = format!("seccomp-{}.json", &Hash::of(self.seccomp.as_bytes()).hex()[..12]);
-        let path = self.settings.files.join(name);
-        if tokio::fs::read(&path).await.is_ok_and(|found| found == self.seccomp.as_bytes()) {
-            return Ok(path.display().to_string());
-        }
-        let draft = path.with_extension(std::process::id().to_string());
-        let written = async {
-            tokio::fs::write(&draft, &self.seccomp).await?;
-            tokio::fs::rename(&draft, &path).await
-        };
-        written.await.map_err(|error| {
-            Problem::new(Code::LocalIo, format!("cannot write the seccomp profile {}: {error}", path.display()))
-        })?;
-        Ok(path.display().to_string())
-    }
-}
-
 /// The stream up to its first problem, which ends it.
 fn until_problem<T: Send + 'static>(
     stream: BoxStream<'static, Result<T, Problem>>,
@@ -239,7 +215,6 @@ mod tests {
     fn connect(install: &str, address: &str) -> Result<DockerEngine, Problem> {
         DockerEngine::connect(DockerSettings {
             install: install.to_owned(),
-            files: "/nowhere".into(),
             host: "here".to_owned(),
             owner: Owner { pid: 1, started: 1 },
             address: Some(address.to_owned()),

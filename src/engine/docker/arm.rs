@@ -40,12 +40,10 @@ async fn make(shared: &Arc<Shared>, id: &SandboxId, spec: &SandboxSpec) -> Resul
     let link = shared.link().await?;
     let facts = images::facts(shared, link, &spec.image.id).await?;
     let init_volume = init_volume::ensure(shared, link, &spec.image.id).await?;
-    let seccomp = if link.is_podman { shared.seccomp_file().await? } else { shared.seccomp.clone() };
     let around = Surroundings {
         settings: &shared.settings,
         init_volume: &init_volume,
-        seccomp: &seccomp,
-        is_podman: link.is_podman,
+        seccomp: &shared.seccomp,
         cgroup_version: link.info.cgroup_version,
         image_volumes: &facts.volumes,
         image_environment: &facts.environment,

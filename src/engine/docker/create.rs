@@ -12,8 +12,6 @@ use brig_core::id::SandboxId;
 use brig_core::problem::{Code, Problem};
 use brig_core::profile::{Cage, SandboxSpec};
 
-use rustix::process::{Resource, getrlimit};
-
 use super::DockerSettings;
 use crate::engine::Owner;
 
@@ -49,10 +47,8 @@ pub struct Surroundings<'a> {
     pub settings: &'a DockerSettings,
     /// The volume with init.
     pub init_volume: &'a str,
-    /// The seccomp profile as JSON text; for Podman, the path of a file with that.
+    /// The seccomp profile as JSON text.
     pub seccomp: &'a str,
-    /// Podman takes no owner of a tmpfs.
-    pub is_podman: bool,
     /// The daemon's control groups: 1 or 2.
     pub cgroup_version: u8,
     /// Paths that the image declares as volumes.
@@ -138,12 +134,12 @@ fn host_config(cage: &Cage, around: &Surroundings<'_>) -> Result<HostConfig, Pro
         cpu_period: (quota > 0).then_some(PERIOD_US),
         cpu_quota: (quota > 0).then_some(quota),
         pids_limit: Some(number("pids_limit", cage.pids)?),
-        ulimits: Some(ulimits(cage, around.is_podman)?),
+        ulimits: Some(ulimits(cage)?),
         network_mode: Some(cage.network.text().to_owned()),
         ipc_mode: Some("private".to_owned()),
         cgroupns_mode: Some(HostConfigCgroupnsModeEnum::PRIVATE),
         shm_size: Some(number("scratch.size", small(cage))?),
-        tmpfs: Some(scratch(cage, around.is_podman)?),
+        tmpfs: Some(scratch(cage)?),
         mounts: Some(mounts(cage, around)),
         log_config: Some(HostConfigLogConfig { typ: Some("none".to_owned()), config: None }),
         restart_policy: Some(RestartPolicy { name: Some(RestartPolicyNameEnum::NO), maximum_retry_count: None }),
@@ -159,7 +155,7 @@ fn number(key: &str, value: u64) -> Result<i64, Problem> {
 }
 
 /// What the profile sets, and no core files: they would be written by the host's rules.
-fn ulimits(cage: &Cage, is_podman: bool) -> Result<Vec<ResourcesUlimits>, Problem> {
+fn ulimits(cage: &Cage) -> Result<Vec<ResourcesUlimits>, Problem> {
     let one = |name: &str, soft: u64, hard: u64| -> Result<ResourcesUlimits, Problem> {
         let key = format!("ulimits.{name}");
         Ok(ResourcesUlimits {
@@ -175,14 +171,6 @@ fn ulimits(cage: &Cage, is_podman: bool) -> Result<Vec<ResourcesUlimits>, Proble
     for (name, limit) in &cage.ulimits {
         all.push(one(name, limit.soft, limit.hard)?);
     }
-    // Docker's containers inherit these two from the daemon. Podman's get a million of each, and do not start where that
-    // is more than their maker may have; it is on this machine, so what this process may have is a measure.
-    for (name, resource) in [("nofile", Resource::Nofile), ("nproc", Resource::Nproc)] {
-        if is_podman && !cage.ulimits.contains_key(name) {
-            let most = getrlimit(resource).maximum.unwrap_or(u64::MAX).min(1 << 20);
-            all.push(one(name, most, most)?);
-        }
-    }
     Ok(all)
 }
 
@@ -196,7 +184,7 @@ fn small(cage: &Cage) -> u64 {
     (cage.scratch_size / 4).max(4096)
 }
 
-fn scratch(cage: &Cage, is_podman: bool) -> Result<HashMap<String, String>, Problem> {
+fn scratch(cage: &Cage) -> Result<HashMap<String, String>, Problem> {
     let (uid, gid) = cage.user.split_once(':').ok_or_else(|| {
         Problem::new(Code::InvalidField, format!("`user` is `{}` and not of the form uid:gid", cage.user))
     })?;
@@ -207,9 +195,7 @@ fn scratch(cage: &Cage, is_podman: bool) -> Result<HashMap<String, String>, Prob
         return Err(Problem::new(Code::InvalidField, message).help("an absolute path of its own, such as /sandbox"));
     }
     let exec = if cage.scratch_exec { "exec" } else { "noexec" };
-    // A sandbox has one user, so who else might look in is nobody.
-    let owner = if is_podman { "mode=1777".to_owned() } else { format!("mode=0700,uid={uid},gid={gid}") };
-    let scratch = format!("rw,nosuid,nodev,{exec},size={},{owner}", cage.scratch_size.max(4096));
+    let scratch = format!("rw,nosuid,nodev,{exec},size={},mode=0700,uid={uid},gid={gid}", cage.scratch_size.max(4096));
     let temporary = format!("rw,nosuid,nodev,{exec},size={},mode=1777", small(cage));
     Ok(HashMap::from([("/tmp".to_owned(), temporary), (place.to_owned(), scratch)]))
 }
@@ -283,7 +269,6 @@ mod tests {
     fn made(cage: Cage, cgroup_version: u8) -> HostConfig {
         let settings = DockerSettings {
             install: "i".to_owned(),
-            files: "/nowhere".into(),
             host: "h".to_owned(),
             owner: Owner { pid: 7, started: 9 },
             address: None,
@@ -294,7 +279,6 @@ mod tests {
             settings: &settings,
             init_volume: "v",
             seccomp: "{}",
-            is_podman: false,
             cgroup_version,
             image_volumes: &["/data".to_owned(), "/tmp/".to_owned(), "/sandbox".to_owned()],
             image_environment: &["PATH".to_owned(), "LANG".to_owned()],
@@ -359,13 +343,9 @@ mod tests {
     fn the_scratch_cannot_hide_what_a_sandbox_needs() {
         for working_dir in ["/", "", "here", "/proc", "/.brig/", "/dev/shm"] {
             let cage = Cage { working_dir: working_dir.to_owned(), ..cage() };
-            assert_eq!(
-                scratch(&cage, false).err().map(|problem| problem.code),
-                Some(Code::InvalidField),
-                "{working_dir}"
-            );
+            assert_eq!(scratch(&cage).err().map(|problem| problem.code), Some(Code::InvalidField), "{working_dir}");
         }
-        assert!(scratch(&Cage { working_dir: "/device".to_owned(), ..cage() }, false).is_ok());
+        assert!(scratch(&Cage { working_dir: "/device".to_owned(), ..cage() }).is_ok());
     }
 
     #[test]
