@@ -4,6 +4,7 @@
 
 use brig_core::problem::Problem;
 use brig_core::profile::Profile;
+use schemars::JsonSchema;
 use serde::Serialize;
 
 use crate::config::{Places, Settings, profiles};
@@ -17,7 +18,8 @@ mod files;
 mod process;
 
 /// What was found.
-#[derive(Debug, Serialize)]
+#[derive(Debug, Serialize, JsonSchema)]
+#[schemars(rename = "Diagnosis")]
 pub struct Report {
     /// Whether nothing failed.
     pub ok: bool,
@@ -28,7 +30,7 @@ pub struct Report {
 }
 
 /// One thing that was looked at.
-#[derive(Clone, Debug, PartialEq, Eq, Serialize)]
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, JsonSchema)]
 pub struct Check {
     /// What it is part of: `engine`, `images`, `files`, `settings`, `supervisor` or `process`.
     pub area: &'static str,
@@ -39,12 +41,13 @@ pub struct Check {
     /// What was found.
     pub message: String,
     /// How to mend it; empty where there is nothing to do.
-    #[serde(skip_serializing_if = "String::is_empty")]
+    #[serde(default, skip_serializing_if = "String::is_empty")]
     pub help: String,
 }
 
 /// How a thing is.
-#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize)]
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, JsonSchema)]
+#[schemars(rename = "CheckStatus")]
 #[serde(rename_all = "lowercase")]
 pub enum Status {
     /// As it should be.

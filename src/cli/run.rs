@@ -13,6 +13,7 @@ use brig_core::problem::{Code, Problem};
 use brig_core::proposal::{Draft, DraftStep, EndKind, OutputStream, Status};
 use brig_core::visible;
 use futures_util::StreamExt as _;
+use schemars::JsonSchema;
 use serde::Serialize;
 use tokio::io::AsyncWriteExt as _;
 use tokio::signal::unix::{Signal, SignalKind, signal};
@@ -221,7 +222,7 @@ impl Follower {
             if self.withdrawn {
                 let exit_status = Exit::Withdrawn.code();
                 if self.json {
-                    json(&serde_json::json!({ "id": null, "status": "withdrawn", "exit_status": exit_status }))?;
+                    json(&Outcome::Unrecorded { id: (), status: Status::Withdrawn, exit_status })?;
                 } else {
                     remark("withdrawn before it was recorded");
                 }
@@ -237,7 +238,7 @@ impl Follower {
         };
         if self.json {
             let (stdout, stderr) = (Blob(self.stdout), Blob(self.stderr));
-            json(&Outcome { row: &row, stdout, stderr, exit_status: exit.code() })?;
+            json(&Outcome::Known { row: &row, stdout, stderr, exit_status: exit.code() })?;
         } else if !row.status.is_final() {
             remark(&format!("{} withdrawn; it was {} when last seen", row.id, row.status.text()));
         } else if let Some(words) = last_words(&row) {
@@ -248,13 +249,30 @@ impl Follower {
 }
 
 /// What `run --json` prints.
-#[derive(Serialize)]
-struct Outcome<'a> {
-    #[serde(flatten)]
-    row: &'a ProposalRow,
-    stdout: Blob,
-    stderr: Blob,
-    exit_status: u8,
+#[derive(Serialize, JsonSchema)]
+#[serde(untagged)]
+pub enum Outcome<'a> {
+    /// What became of the proposal.
+    Known {
+        /// The proposal, as it is at the end.
+        #[serde(flatten)]
+        row: &'a ProposalRow,
+        /// All that it wrote on its standard output.
+        stdout: Blob,
+        /// All that it wrote on its standard error.
+        stderr: Blob,
+        /// What `brig run` exits with.
+        exit_status: u8,
+    },
+    /// It was taken back before it was recorded, so it has no name.
+    Unrecorded {
+        /// There is none.
+        id: (),
+        /// That it was withdrawn.
+        status: Status,
+        /// What `brig run` exits with.
+        exit_status: u8,
+    },
 }
 
 fn cut_off(id: &str) -> Problem {

@@ -40,7 +40,7 @@ fn listing(directory: &Path) -> Vec<(PathBuf, u64)> {
 async fn the_doctor_finds_what_is_there_with_a_supervisor_and_without_and_changes_nothing() {
     let mut brig = Brig::new();
     let before = listing(&brig.path(""));
-    let first = report(&brig, 0).await;
+    let first = brig.json(&["doctor"]).await;
     assert_eq!(listing(&brig.path("")), before, "nothing was made");
     let engine = &first["engine"];
     assert!(text(engine, "name").starts_with("Docker ") && text(engine, "api_version").starts_with("1."), "{engine}");

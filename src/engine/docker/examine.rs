@@ -8,6 +8,7 @@ use bollard::query_parameters::{InspectContainerOptions, ListContainersOptionsBu
 use brig_core::problem::Problem;
 use brig_core::profile::Cage;
 use chrono::DateTime;
+use schemars::JsonSchema;
 use serde::Serialize;
 
 use super::create::label;
@@ -29,7 +30,7 @@ pub struct Whereabouts {
 }
 
 /// What a daemon says of itself.
-#[derive(Clone, Debug, Serialize)]
+#[derive(Clone, Debug, Serialize, JsonSchema)]
 pub struct EngineFacts {
     /// As in `Docker 20.10.24`.
     pub name: String,
