@@ -86,8 +86,8 @@ impl Stream {
 
 fn explain(address: &str, said: &[u8]) -> Problem {
     let text = String::from_utf8_lossy(said);
-    let lines = text.lines().map(str::trim).filter(|line| !line.is_empty());
-    let last = lines.last().unwrap_or("it ended without a word");
+    let mut lines = text.lines().map(str::trim).filter(|line| !line.is_empty());
+    let last = lines.next_back().unwrap_or("it ended without a word");
     let help = if text.contains("Host key verification failed") || text.contains("IDENTIFICATION HAS CHANGED") {
         format!("connect once by hand (`{}`) and look at the key that it shows", by_hand(address))
     } else if text.contains("Permission denied (") {
