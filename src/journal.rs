@@ -24,7 +24,7 @@
 //! earlier. Against these, keep [`Verified::head`] somewhere else and compare: an entry number that has another hash, or
 //! that is gone, is the proof. While a supervisor runs it goes on from the head that it remembers, not from what the
 //! file says, so a rewriting under its feet shows at the next entry. Of a chunk of output the chain covers stream and
-//! bytes; its time, its borders and the order between the two streams are recorded but not covered, and neither is the
+//! bytes, and where a run has several steps how many bytes of each stream each of them has; its time, its borders and the order between the two streams are recorded but not covered, and neither is the
 //! output of a run that has not ended yet.
 
 mod batch;
@@ -78,6 +78,8 @@ pub struct Chunk {
     pub at: Wall,
     /// On which stream.
     pub stream: OutputStream,
+    /// While which step of the run it was written, from 0.
+    pub step: u32,
     /// The bytes, raw.
     pub bytes: Bytes,
 }

@@ -66,6 +66,8 @@ pub fn running(row: ProposalRow, sandbox: &str, started: i64) -> ProposalRow {
         cold: false,
         started_at: ago(started),
         deadline_at: ago(started - 60),
+        step: 0,
+        steps: 1,
     };
     let by = Decider::Operator { name: "anna".into(), uid: 1000 };
     let verdict =
@@ -87,6 +89,7 @@ pub fn finished(row: ProposalRow, kind: EndKind, exit_code: Option<i32>, seconds
         by: (kind == EndKind::Killed).then(|| "anna".into()),
         note: String::new(),
         step: 0,
+        steps: Vec::new(),
         usage: RunUsage { wall_us: 412_000, cpu_us: 38_000, peak_memory: 9_200_000, oom_kills: 0 },
         output: OutputSummary::default(),
         at: ago(seconds),
@@ -104,6 +107,8 @@ pub fn sandbox(id: &str, state: SandboxState, profile: &str) -> SandboxRow {
         command: None,
         since: ago(120),
         deadline_at: None,
+        step: None,
+        steps: None,
         killed_by: None,
         usage: Some(UsageRow {
             cpu_percent: Some(0.0),

@@ -184,7 +184,7 @@ mod tests {
     fn output(id: &str, seq: u64) -> Job {
         let size = OUTPUT_BATCH / 4;
         let room = Arc::new(Semaphore::new(size)).try_acquire_many_owned(u32::try_from(size).unwrap()).unwrap();
-        let chunk = Chunk { seq, at: Wall(0), stream: OutputStream::Stdout, bytes: Bytes::new() };
+        let chunk = Chunk { seq, at: Wall(0), stream: OutputStream::Stdout, step: 0, bytes: Bytes::new() };
         Job::Output(QueuedChunk { id: ProposalId(id.into()), chunk, room })
     }
 

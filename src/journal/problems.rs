@@ -92,6 +92,14 @@ pub(super) fn newer(path: &Path, version: i64, known: i64) -> Problem {
     Problem::new(Code::JournalFailed, message).help("use the newer brig that wrote it, or move the file away")
 }
 
+/// The file is of an earlier brig.
+pub(super) fn older(path: &Path, version: i64, known: i64) -> Problem {
+    let path = path.display();
+    let message = format!("the journal {path} has version {version}, and this brig reads version {known} only");
+    Problem::new(Code::JournalFailed, message)
+        .help("move the file away to begin a new journal, and keep it for the older brig that wrote it")
+}
+
 /// A file or directory cannot be made or read.
 pub(super) fn local_io(what: &str, path: &Path, error: &std::io::Error) -> Problem {
     Problem::new(Code::LocalIo, format!("cannot {what} {}: {error}", path.display()))

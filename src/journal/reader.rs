@@ -190,13 +190,14 @@ fn entries_of(connection: &Connection, id: &str) -> Result<Vec<Recorded>, Troubl
 }
 
 fn output_of(connection: &Connection, id: &str, from_seq: u64, max_bytes: usize) -> Result<Vec<Chunk>, Trouble> {
-    let mut statement = connection
-        .prepare_cached("SELECT seq, at, stream, bytes FROM output WHERE proposal = ?1 AND seq >= ?2 ORDER BY seq")?;
+    let mut statement = connection.prepare_cached(
+        "SELECT seq, at, stream, step, bytes FROM output WHERE proposal = ?1 AND seq >= ?2 ORDER BY seq",
+    )?;
     let from = i64::try_from(from_seq).unwrap_or(i64::MAX);
     let mut rows = statement.query((id, from))?;
     let (mut chunks, mut bytes) = (Vec::new(), 0);
     while let Some(row) = rows.next()? {
-        let size = entry::blob(row, 3)?.len();
+        let size = entry::blob(row, 4)?.len();
         if !chunks.is_empty() && bytes + size > max_bytes {
             break;
         }

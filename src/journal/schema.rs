@@ -15,12 +15,12 @@ use super::problems::{self, Trouble};
 const APPLICATION_ID: i64 = 0x6272_6967;
 
 /// The version of the tables, as `PRAGMA user_version`.
-const VERSION: i64 = 1;
+const VERSION: i64 = 2;
 
 /// How long a lock of another process is waited for. Only a foreign program takes one for longer than a moment.
 const BUSY: Duration = Duration::from_secs(5);
 
-/// The tables of version 1.
+/// The tables of version 2.
 ///
 /// `proposals` says nothing that the entries do not say. It is their index: what is open, what is new, which keys were
 /// used. It changes in the same transaction as they do, and verifying compares the two.
@@ -43,6 +43,7 @@ CREATE TABLE output (
     seq      INTEGER NOT NULL,
     at       INTEGER NOT NULL,
     stream   INTEGER NOT NULL,
+    step     INTEGER NOT NULL,
     bytes    BLOB NOT NULL,
     PRIMARY KEY (proposal, seq)
 ) STRICT;
@@ -111,6 +112,7 @@ fn identify(connection: &Connection, path: &Path) -> Result<Identity, Problem> {
         Ok((0, 0, 0)) => Ok(Identity::Empty),
         Ok((APPLICATION_ID, VERSION, _)) => Ok(Identity::Journal),
         Ok((APPLICATION_ID, version, _)) if version > VERSION => Err(problems::newer(path, version, VERSION)),
+        Ok((APPLICATION_ID, version, _)) if version > 0 => Err(problems::older(path, version, VERSION)),
         Ok(_) => Err(problems::foreign(path)),
         Err(error) => Err(Trouble::from(error).opening(path)),
     }

@@ -235,10 +235,10 @@ fn probe(connection: &mut Connection, head: Head) -> rusqlite::Result<Head> {
 fn insert_chunk(transaction: &Transaction<'_>, id: &ProposalId, chunk: &Chunk) -> rusqlite::Result<()> {
     let inserted = transaction
         .prepare_cached(
-            "INSERT INTO output (proposal, seq, at, stream, bytes) VALUES (?1, ?2, ?3, ?4, ?5)
+            "INSERT INTO output (proposal, seq, at, stream, step, bytes) VALUES (?1, ?2, ?3, ?4, ?5, ?6)
              ON CONFLICT (proposal, seq) DO NOTHING",
         )?
-        .execute((&id.0, signed(chunk.seq), chunk.at.0, stream_number(chunk.stream), &chunk.bytes[..]))?;
+        .execute((&id.0, signed(chunk.seq), chunk.at.0, stream_number(chunk.stream), chunk.step, &chunk.bytes[..]))?;
     if inserted == 0 {
         tracing::error!(proposal = %id, seq = chunk.seq, "a chunk of output came twice; the first one was kept");
     }

@@ -1,7 +1,7 @@
 //! The keeper of one sandbox: arms it, hands it its one request, carries its output away and sees it gone.
 //!
 //! A keeper is a task. It owns the sandbox's standard input, so when the supervisor dies the sandbox does too. What it
-//! sees it tells as events, in this order: `Armed`, then at most `Started` (or `Refused`), `OutputFull` and `Ended`, then
+//! sees it tells as events, in this order: `Armed`, then at most `Started` (or `Refused`), `StepBegan`, `OutputFull` and `Ended`, then
 //! `Gone`.
 
 use std::future::pending;
@@ -14,8 +14,8 @@ use brig_core::id::{ProposalId, SandboxId};
 use brig_core::machine::Event;
 use brig_core::problem::Problem;
 use brig_core::profile::{Cage, SandboxSpec};
-use brig_core::proposal::{Outcome, OutputStream, RunReport, RunUsage};
-use brig_init::wire::{self, Fence, FenceFinder, How, Nonce, Stream, Trailer, Why};
+use brig_core::proposal::{Outcome, OutputStream, RunReport, RunUsage, StepHow, StepReport};
+use brig_init::wire::{self, Fence, FenceFinder, Found, How, Nonce, Secret, Stream, Trailer, Why};
 use bytes::Bytes;
 use futures_util::StreamExt as _;
 use futures_util::stream::{BoxStream, Fuse};
@@ -138,24 +138,24 @@ impl Keeper {
 
     /// Runs the one request of this sandbox's life.
     async fn serve(&mut self, proposal: ProposalId, envelope: &Envelope) {
-        let nonce = match nonce() {
-            Ok(nonce) => nonce,
+        let secrets = match Secrets::new(envelope.steps.len()) {
+            Ok(secrets) => secrets,
             Err(error) => {
                 tracing::error!("no randomness for a nonce: {error}");
                 return self.tell(Event::Refused { sandbox: self.id.clone() }).await;
             }
         };
-        let frame = match request(envelope, nonce) {
+        let frame = match request(envelope, &secrets) {
             Ok(frame) => frame,
             Err(why) => {
                 // Admission lets nothing through that cannot be framed; should it, the run has an end all the same.
                 self.tell(Event::Started { sandbox: self.id.clone() }).await;
-                let report = Run::new(nonce, self, proposal, envelope.output_limit).report(Outcome::Lost(why)).await;
+                let report = Run::new(&secrets, self, proposal, envelope.output_limit).report(Outcome::Lost(why)).await;
                 return self.tell(Event::Ended { sandbox: self.id.clone(), report }).await;
             }
         };
         // The log is there before anyone can be told that the run has started.
-        let mut run = Run::new(nonce, self, proposal, envelope.output_limit);
+        let mut run = Run::new(&secrets, self, proposal, envelope.output_limit);
         if !self.write_first(&frame).await {
             return self.tell(Event::Refused { sandbox: self.id.clone() }).await;
         }
@@ -216,7 +216,12 @@ impl Keeper {
                 Came::Outlived => return Outcome::Lost("it was killed, and its end was not seen".to_owned()),
                 Came::Output(Some(Err(problem))) => return Outcome::Lost(problem.to_string()),
                 Came::Output(Some(Ok((stream, bytes)))) => {
-                    if self.keep(run, stream, &bytes).await {
+                    let step = run.step;
+                    let filled = self.keep(run, stream, &bytes).await;
+                    if run.step > step {
+                        self.tell(Event::StepBegan { sandbox: self.id.clone(), step: run.step }).await;
+                    }
+                    if filled {
                         self.tell(Event::OutputFull { sandbox: self.id.clone() }).await;
                     }
                     if let Some(problem) = run.broken.take() {
@@ -332,8 +337,10 @@ async fn outlived(killing: &mut Option<oneshot::Receiver<()>>) {
 
 /// One run, as it comes in.
 struct Run {
-    stdout: FenceFinder,
-    stderr: FenceFinder,
+    stdout: Search,
+    stderr: Search,
+    /// The last step that was seen to begin, on either stream.
+    step: u32,
     transcript: Transcript,
     stdout_ended: bool,
     trailer: Option<Trailer>,
@@ -341,12 +348,26 @@ struct Run {
     began: Instant,
 }
 
+/// One stream of a run.
+struct Search {
+    finder: FenceFinder,
+    /// The step that the stream has come to.
+    step: u32,
+}
+
+impl Search {
+    fn new(secrets: &Secrets, stream: Stream) -> Self {
+        Self { finder: FenceFinder::with_marks(secrets.nonce, stream, &secrets.marks), step: 0 }
+    }
+}
+
 impl Run {
-    fn new(nonce: Nonce, keeper: &Keeper, proposal: ProposalId, output_limit: u64) -> Self {
+    fn new(secrets: &Secrets, keeper: &Keeper, proposal: ProposalId, output_limit: u64) -> Self {
         let log = keeper.tools.outputs.begin(&proposal);
         Self {
-            stdout: FenceFinder::new(nonce, Stream::Stdout),
-            stderr: FenceFinder::new(nonce, Stream::Stderr),
+            stdout: Search::new(secrets, Stream::Stdout),
+            stderr: Search::new(secrets, Stream::Stderr),
+            step: 0,
             transcript: Transcript::new(proposal, output_limit, keeper.tools.journal.clone(), log),
             stdout_ended: false,
             trailer: None,
@@ -357,23 +378,34 @@ impl Run {
 
     /// Takes in what came. True when that filled the output to its limit.
     async fn take(&mut self, stream: OutputStream, bytes: &Bytes) -> bool {
-        let finder = match stream {
+        let search = match stream {
             OutputStream::Stdout => &mut self.stdout,
             OutputStream::Stderr => &mut self.stderr,
         };
-        let scan = finder.push(bytes);
-        let [held, now] = scan.output;
-        let (held, now) = (Bytes::copy_from_slice(held), bytes.slice_ref(now));
-        match scan.fence {
-            None => {}
-            Some(Ok(Fence::Stdout { .. })) => self.stdout_ended = true,
-            Some(Ok(Fence::Stderr(trailer))) => self.trailer = Some(trailer),
-            Some(Err(error)) => {
-                self.broken = Some(format!("init ended the run in words that are not understood: {error}"))
+        let (mut rest, mut filled) = (&bytes[..], false);
+        loop {
+            let scan = search.finder.push(rest);
+            let [held, now] = scan.output;
+            let (held, now) = (Bytes::copy_from_slice(held), bytes.slice_ref(now));
+            rest = scan.rest;
+            let found = scan.found;
+            filled |= self.transcript.add(stream, search.step, held).await;
+            filled |= self.transcript.add(stream, search.step, now).await;
+            match found {
+                Some(Found::Mark(step)) => {
+                    search.step = step;
+                    self.step = self.step.max(step);
+                    continue;
+                }
+                Some(Found::Fence(Ok(Fence::Stdout { .. }))) => self.stdout_ended = true,
+                Some(Found::Fence(Ok(Fence::Stderr(trailer)))) => self.trailer = Some(trailer),
+                Some(Found::Fence(Err(error))) => {
+                    self.broken = Some(format!("init ended the run in words that are not understood: {error}"));
+                }
+                None => {}
             }
+            return filled;
         }
-        let filled = self.transcript.add(stream, held).await;
-        self.transcript.add(stream, now).await || filled
     }
 
     /// How it ended, once both fences were seen: before that, output may still be on its way.
@@ -394,13 +426,14 @@ impl Run {
     async fn report(mut self, outcome: Outcome) -> RunReport {
         if matches!(outcome, Outcome::Lost(_)) {
             // What looked like the beginning of a fence was output after all.
-            for (stream, finder) in [(OutputStream::Stdout, self.stdout), (OutputStream::Stderr, self.stderr)] {
-                self.transcript.add(stream, finder.finish().bytes.into()).await;
+            for (stream, search) in [(OutputStream::Stdout, self.stdout), (OutputStream::Stderr, self.stderr)] {
+                self.transcript.add(stream, search.step, search.finder.finish().bytes.into()).await;
             }
         }
+        let steps = step_reports(self.trailer.as_ref(), self.step, &self.transcript);
         let waited = u64::try_from(self.began.elapsed().as_micros()).unwrap_or(u64::MAX);
         let (step, usage) = self.trailer.map_or_else(
-            || (0, RunUsage { wall_us: waited, ..RunUsage::default() }),
+            || (self.step, RunUsage { wall_us: waited, ..RunUsage::default() }),
             |it| {
                 let usage = RunUsage {
                     wall_us: it.wall_us,
@@ -411,32 +444,81 @@ impl Run {
                 (it.step, usage)
             },
         );
-        RunReport { outcome, step, usage, output: self.transcript.summary() }
+        let full_at = self.transcript.full_at();
+        RunReport { outcome, step, full_at, steps, usage, output: self.transcript.summary() }
     }
 }
 
-fn nonce() -> Result<Nonce, getrandom::Error> {
-    let mut nonce = [0; wire::NONCE_LEN];
-    getrandom::fill(&mut nonce)?;
-    // A byte that is in no UTF-8 text. Output that ends like a nonce begins is held back until more comes, and so text
-    // never is; 251 random bits are as good as 256.
-    nonce[0] |= 0xf8;
-    Ok(nonce)
+/// What was seen of the steps that began: how they ended is init's to say, and how much they wrote was counted here.
+fn step_reports(trailer: Option<&Trailer>, last_seen: u32, transcript: &Transcript) -> Vec<StepReport> {
+    let begun = trailer.map_or(last_seen as usize + 1, |trailer| trailer.steps.len());
+    let report = |step: usize| {
+        let [stdout_bytes, stderr_bytes] = transcript.of_step(step);
+        let (mut how, mut wall_us) = (None, 0);
+        if let Some(trailer) = trailer
+            && let Some(end) = trailer.steps.get(step)
+        {
+            let is_told = trailer.step as usize == step;
+            wall_us = end.wall_us;
+            how = match end.how {
+                // It did not end by itself.
+                _ if is_told && matches!(trailer.why, Why::Deadline | Why::Cancelled) => None,
+                How::Exited(code) => Some(StepHow::Exited(code)),
+                How::Signalled(signal) => Some(StepHow::Signalled(signal)),
+                How::NotStarted(error) if is_told => {
+                    Some(StepHow::NotStarted(error, String::from_utf8_lossy(&trailer.message).into_owned()))
+                }
+                // Init has words for one step only.
+                How::NotStarted(error) => Some(StepHow::NotStarted(error, words_of(error))),
+            };
+        }
+        StepReport { how, wall_us, stdout_bytes, stderr_bytes }
+    };
+    (0..begun).map(report).collect()
+}
+
+/// What an error number means, as in `No such file or directory`.
+fn words_of(error: i32) -> String {
+    let text = std::io::Error::from_raw_os_error(error).to_string();
+    text.split(" (os error").next().unwrap_or_default().to_owned()
+}
+
+/// What nobody but init may know of a request.
+struct Secrets {
+    nonce: Nonce,
+    /// For each step but the first.
+    marks: Vec<[Secret; 2]>,
+}
+
+impl Secrets {
+    fn new(steps: usize) -> Result<Self, getrandom::Error> {
+        let mut nonce = [0; wire::NONCE_LEN];
+        getrandom::fill(&mut nonce)?;
+        // A byte that is in no UTF-8 text. Output that ends like a nonce begins is held back until more comes, and so
+        // text never is; the rest of the first half is still beyond chance, and the second half is the secret.
+        nonce[0] |= 0xf8;
+        let mut marks = vec![[[0; wire::SECRET_LEN]; 2]; steps.saturating_sub(1)];
+        for secret in marks.iter_mut().flatten() {
+            getrandom::fill(secret)?;
+        }
+        Ok(Self { nonce, marks })
+    }
 }
 
 /// The request frame of an envelope: byte for byte what was approved.
-fn request(envelope: &Envelope, nonce: Nonce) -> Result<Vec<u8>, String> {
+fn request(envelope: &Envelope, secrets: &Secrets) -> Result<Vec<u8>, String> {
     let cage = &envelope.cage;
     // Init takes a relative path as the first step's; an envelope's is the working directory's.
     let paths: Vec<Vec<u8>> =
         envelope.files.iter().map(|file| [cage.working_dir.as_bytes(), b"/", &file.path.0].concat()).collect();
     let request = wire::Request {
-        nonce,
+        nonce: secrets.nonce,
         deadline_ms: envelope.deadline_ms,
         keep_going: envelope.keep_going,
         // The engine has set the profile's on every process of the sandbox already.
         rlimits: Vec::new(),
         steps: envelope.steps.iter().map(|step| framed(step, cage)).collect(),
+        marks: secrets.marks.clone(),
         files: envelope
             .files
             .iter()

@@ -194,6 +194,7 @@ impl State {
             Event::Armed { sandbox, result } => self.armed(&sandbox, result, now),
             Event::Started { sandbox } => self.started(&sandbox, now),
             Event::Refused { sandbox } => self.refused(&sandbox, now),
+            Event::StepBegan { sandbox, step } => self.step_began(&sandbox, step),
             Event::OutputFull { sandbox } => self.output_full(&sandbox),
             Event::Ended { sandbox, report } => self.ended(&sandbox, report, now),
             Event::Gone { sandbox } => self.gone(&sandbox, now),

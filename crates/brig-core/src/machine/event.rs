@@ -108,6 +108,13 @@ pub enum Event {
         /// Which.
         sandbox: SandboxId,
     },
+    /// One of several steps has begun.
+    StepBegan {
+        /// Where.
+        sandbox: SandboxId,
+        /// Which, from 0.
+        step: u32,
+    },
     /// The run has written as much as it may.
     OutputFull {
         /// Where.

@@ -316,6 +316,8 @@ impl State {
             cold,
             started_at: now.wall,
             deadline_at: Wall(now.wall.0.saturating_add_unsigned(deadline)),
+            step: 0,
+            steps: proposal.envelope.step_count(),
         });
         cage.state = SandboxState::Leased;
         cage.since = now;

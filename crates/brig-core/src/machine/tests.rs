@@ -392,7 +392,14 @@ fn other_image() -> ResolvedImage {
 }
 
 fn report(outcome: Outcome) -> RunReport {
-    RunReport { outcome, step: 0, usage: RunUsage::default(), output: OutputSummary::default() }
+    RunReport {
+        outcome,
+        step: 0,
+        full_at: None,
+        steps: Vec::new(),
+        usage: RunUsage::default(),
+        output: OutputSummary::default(),
+    }
 }
 
 fn unreachable() -> Problem {
