@@ -282,12 +282,12 @@ pub fn story() -> Snapshot {
 }
 
 /// What the run under the cursor wrote.
-pub fn story_output() -> Vec<(OutputStream, Vec<u8>)> {
+pub fn story_output() -> Vec<(u32, OutputStream, Vec<u8>)> {
     let listing = "NAME=\"Alpine Linux\"\nID=alpine\nVERSION_ID=3.22.1\nPRETTY_NAME=\"Alpine Linux v3.22\"\n";
     vec![
-        (OutputStream::Stdout, listing.into()),
-        (OutputStream::Stderr, b"cat: /etc/motd: No such file or directory\n".to_vec()),
-        (OutputStream::Stdout, b"HOME_URL=\"https://alpinelinux.org/\"\n\x1b[32mdone\x1b[0m\n".to_vec()),
+        (0, OutputStream::Stdout, listing.into()),
+        (0, OutputStream::Stderr, b"cat: /etc/motd: No such file or directory\n".to_vec()),
+        (0, OutputStream::Stdout, b"HOME_URL=\"https://alpinelinux.org/\"\n\x1b[32mdone\x1b[0m\n".to_vec()),
     ]
 }
 

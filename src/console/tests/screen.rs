@@ -110,8 +110,8 @@ fn hostile_text_is_harmless_everywhere() {
         check(&harness);
         harness.select("9vq2m0ke");
         let output = vec![
-            (OutputStream::Stdout, nasty.clone().into_bytes()),
-            (OutputStream::Stderr, nasty.clone().into_bytes()),
+            (0, OutputStream::Stdout, nasty.clone().into_bytes()),
+            (0, OutputStream::Stderr, nasty.clone().into_bytes()),
         ];
         harness.send(Msg::Output(ProposalId("9vq2m0ke".into()), output));
         check(&harness);
@@ -307,7 +307,7 @@ fn a_flood_of_output_leaves_keys_alive_and_memory_bounded() {
     let id = ProposalId("9vq2m0ke".into());
     let chunk = b"all work and no play\n".repeat(3000);
     for _ in 0..200 {
-        harness.send(Msg::Output(id.clone(), vec![(OutputStream::Stdout, chunk.clone())]));
+        harness.send(Msg::Output(id.clone(), vec![(0, OutputStream::Stdout, chunk.clone())]));
         harness.key('2');
         harness.key('1');
         let _ = harness.draw(&theme("none"));

@@ -152,8 +152,8 @@ async fn output(State(asked): State<Asked>, Named(id): Named<String>) -> Body {
             (0..).map(move |seq| Ok::<_, std::io::Error>(chunk(seq))),
         ));
     }
-    let lines = story_output().into_iter().enumerate().map(|(seq, (stream, data))| {
-        line(&FollowLine::Output { seq: seq as u64, at: NOW, stream, step: 0, data: Blob(data) })
+    let lines = story_output().into_iter().enumerate().map(|(seq, (step, stream, data))| {
+        line(&FollowLine::Output { seq: seq as u64, at: NOW, stream, step, data: Blob(data) })
     });
     open_ended(lines.collect(), asked)
 }

@@ -6,7 +6,7 @@ use ratatui::layout::Rect;
 use ratatui::style::Style;
 
 use super::{Painter, joined, words};
-use crate::api::wire::{PoolRow, ProposalRow, SandboxRow, end_text};
+use crate::api::wire::{PoolRow, ProposalRow, SandboxRow, end_text, running_step};
 use crate::console::layout;
 use crate::console::output::Output;
 use crate::console::state::{Link, Pane, State, Subject, has_run};
@@ -109,6 +109,7 @@ fn draw_lines(output: &Output, area: Rect, painter: &mut Painter<'_>) {
     let first = output.first_line(usize::from(area.height));
     for (line, row) in output.ring.lines_from(first).zip(area.rows()) {
         let (sign, style) = match line.stream {
+            _ if line.is_heading => ("─", theme.heading),
             OutputStream::Stdout => (" ", Style::new()),
             OutputStream::Stderr => ("!", theme.stderr),
         };
@@ -132,7 +133,8 @@ fn running_line(row: &ProposalRow, state: &State) -> String {
         Some(run) => {
             let start = if run.cold { "cold start" } else { "warm start" };
             let ago = age(state.now.wall.0 - run.started_at.0);
-            format!("running for {ago}, {} left, {start}", left(run.deadline_at.0 - state.now.wall.0))
+            let step = running_step(row).map_or_else(String::new, |step| format!("{step}, "));
+            format!("{step}running for {ago}, {} left, {start}", left(run.deadline_at.0 - state.now.wall.0))
         }
         None => row.status.text().to_owned(),
     }
