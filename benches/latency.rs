@@ -31,6 +31,7 @@ use bollard::models::{ContainerCreateBody, ExecConfig, HostConfig};
 use bollard::query_parameters::{AttachContainerOptionsBuilder, CreateContainerOptions, RemoveContainerOptionsBuilder};
 use brig::api::client::Client;
 use brig::api::wire::{FollowLine, PoolRow, Snapshot};
+use brig::config::profiles::{self, Base};
 use brig::engine::docker::{DockerEngine, DockerSettings};
 use brig::engine::{ArmedSandbox, Engine};
 use brig::supervisor::process;
@@ -167,7 +168,7 @@ impl Supervisor {
     }
 
     fn cage(&self) -> Cage {
-        brig::config::profiles::parse("bench", "bench.toml", PROFILE).unwrap().cage
+        profiles::parse("bench", "bench.toml", PROFILE, &Base::NOWHERE).unwrap().cage
     }
 
     /// Waits until nothing is being made or taken down.

@@ -43,6 +43,7 @@ pub mod meters;
 pub mod outputs;
 pub mod process;
 mod recorder;
+mod secrets;
 mod sockets;
 mod transcript;
 pub mod view;

@@ -3,5 +3,6 @@
 mod caging;
 mod deciding;
 mod failing;
+mod lending;
 mod pooling;
 mod running;

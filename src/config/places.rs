@@ -21,6 +21,7 @@ pub struct Places {
     config: PathBuf,
     state: PathBuf,
     runtime: PathBuf,
+    home: Option<PathBuf>,
 }
 
 impl Places {
@@ -49,7 +50,8 @@ impl Places {
                 None => ours(fallback.join(format!("brig-{uid}")), uid)?,
             },
         };
-        let places = Self { config, state, runtime };
+        let home = lookup("HOME").map(PathBuf::from).filter(|path| path.is_absolute());
+        let places = Self { config, state, runtime, home };
         for (what, socket) in [("agent", places.agent_socket()), ("operator", places.operator_socket())] {
             let length = socket.as_os_str().as_bytes().len();
             if length > SOCKET_PATH_LIMIT {
@@ -125,6 +127,19 @@ impl Places {
     #[must_use]
     pub fn install_file(&self) -> PathBuf {
         self.state.join("install")
+    }
+
+    /// The user's home directory, where HOME says one.
+    #[must_use]
+    pub fn home(&self) -> Option<&Path> {
+        self.home.as_deref()
+    }
+
+    /// What no sandbox may see: the sockets, the journal with everybody's output, and the settings with their tokens.
+    #[must_use]
+    pub fn own_secrets(&self) -> Vec<PathBuf> {
+        let places = [self.runtime.clone(), self.state.clone(), self.brig_toml()];
+        places.into_iter().map(|path| path.canonicalize().unwrap_or(path)).collect()
     }
 
     /// Where the sockets are.

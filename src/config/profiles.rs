@@ -1,7 +1,9 @@
 //! Profiles: the shipped ones, compiled in, and the user's own, which come first.
 
 mod cage;
+mod environment;
 mod refused;
+mod volumes;
 
 use std::collections::BTreeMap;
 use std::fs;
@@ -20,13 +22,14 @@ use super::settings::{NAME_FORM, Settings, is_name};
 pub const SHIPPED: [(&str, &str); 1] = [("shell", include_str!("../../profiles/shell.toml"))];
 
 /// Keys of a profile, in the order in which a message lists them.
-const KEYS: [&str; 18] = [
+const KEYS: [&str; 19] = [
     "description",
     "image",
     "image_fallback",
     "user",
     "working_dir",
     "environment",
+    "volumes",
     "mem_limit",
     "cpus",
     "cpu_shares",
@@ -48,6 +51,21 @@ const MINUTE: u64 = 60 * SECOND;
 const DAY: u64 = 24 * 60 * MINUTE;
 const MIB: u64 = 1 << 20;
 
+/// What a profile's file is read against.
+pub struct Base<'a> {
+    /// Where relative paths begin: the directory of the file. A shipped profile has none.
+    pub directory: Option<&'a Path>,
+    /// What `~/` is.
+    pub home: Option<&'a Path>,
+    /// Directories and files that no sandbox may see.
+    pub kept_out: &'a [PathBuf],
+}
+
+impl Base<'_> {
+    /// For profiles that are in no directory: every path in them is absolute.
+    pub const NOWHERE: Self = Self { directory: None, home: None, kept_out: &[] };
+}
+
 /// Every profile there is, by name: the shipped ones, each replaced as a whole by the user's own file of its name.
 ///
 /// # Errors
@@ -56,12 +74,16 @@ const MIB: u64 = 1 << 20;
 pub fn load(places: &Places, settings: &Settings) -> Result<Vec<Profile>, Problem> {
     let mut profiles = BTreeMap::new();
     for (name, text) in SHIPPED {
-        profiles.insert(name.to_owned(), parse(name, &format!("profiles/{name}.toml (shipped)"), text)?);
+        profiles
+            .insert(name.to_owned(), parse(name, &format!("profiles/{name}.toml (shipped)"), text, &Base::NOWHERE)?);
     }
+    let directory = absolute(&places.profiles_dir())?;
+    let (home, kept_out) = (places.home(), places.own_secrets());
+    let base = Base { directory: Some(&directory), home, kept_out: &kept_out };
     for path in files(&places.profiles_dir())? {
         let name = name_of(&path)?;
         let text = fs::read_to_string(&path).map_err(|error| unreadable(&path, &error))?;
-        profiles.insert(name.clone(), parse(&name, &path.display().to_string(), &text)?);
+        profiles.insert(name.clone(), parse(&name, &path.display().to_string(), &text, &base)?);
     }
     if !profiles.contains_key(&settings.default_profile) {
         let known: Vec<&str> = profiles.keys().map(String::as_str).collect();
@@ -85,14 +107,14 @@ pub fn load(places: &Places, settings: &Settings) -> Result<Vec<Profile>, Proble
 ///
 /// # Errors
 /// `config`, with file, line and column.
-pub fn parse(name: &str, file: &str, text: &str) -> Result<Profile, Problem> {
+pub fn parse(name: &str, file: &str, text: &str, base: &Base<'_>) -> Result<Profile, Problem> {
     let document = Source { name: file, text }.parse()?;
     let root = document.root();
     root.only(&KEYS, &refused::REFUSED)?;
     Ok(Profile {
         name: name.to_owned(),
         description: description(&root)?,
-        cage: cage::read(&root)?,
+        cage: cage::read(&root, base)?,
         timeout_ms: match root.item("timeout") {
             Some(item) => item.duration(1..=DAY)?,
             None => MINUTE,
@@ -104,6 +126,10 @@ pub fn parse(name: &str, file: &str, text: &str) -> Result<Profile, Problem> {
         pool: pool(&root)?,
         approval: approval(&root)?,
     })
+}
+
+fn absolute(path: &Path) -> Result<PathBuf, Problem> {
+    std::path::absolute(path).map_err(|error| unreadable(path, &error))
 }
 
 fn description(root: &Section<'_>) -> Result<String, Problem> {

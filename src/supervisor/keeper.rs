@@ -4,6 +4,7 @@
 //! sees it tells as events, in this order: `Armed`, then at most `Started` (or `Refused`), `StepBegan`, `OutputFull` and `Ended`, then
 //! `Gone`.
 
+use std::collections::BTreeMap;
 use std::future::pending;
 use std::pin::{Pin, pin};
 use std::sync::Arc;
@@ -12,8 +13,8 @@ use std::time::Duration;
 use brig_core::envelope::{Envelope, Step};
 use brig_core::id::{ProposalId, SandboxId};
 use brig_core::machine::Event;
-use brig_core::problem::Problem;
-use brig_core::profile::{Cage, SandboxSpec};
+use brig_core::problem::{Code, Problem};
+use brig_core::profile::{Cage, SandboxSpec, SecretSource};
 use brig_core::proposal::{Outcome, OutputStream, RunReport, RunUsage, StepHow, StepReport};
 use brig_init::wire::{self, Fence, FenceFinder, Found, How, Nonce, Secret, Stream, Trailer, Why};
 use bytes::Bytes;
@@ -26,6 +27,7 @@ use tokio::time::{Instant, sleep, timeout, timeout_at};
 use super::message::Mailbox;
 use super::meters::Meters;
 use super::outputs::Outputs;
+use super::secrets::{Redactor, Secrets};
 use super::transcript::Transcript;
 use crate::engine::{ArmedSandbox, Engine};
 use crate::journal::Journal;
@@ -68,7 +70,13 @@ pub struct Tools {
 pub fn keep(id: SandboxId, spec: Arc<SandboxSpec>, tools: Tools) -> mpsc::Sender<Order> {
     let (orders, inbox) = mpsc::channel(8);
     tokio::spawn(async move {
-        match tools.engine.arm(&id, spec).await {
+        let sources = spec.cage.secrets.clone();
+        // Nothing is made that could not be used; what the secrets are is read again when they are.
+        let armed = match read_secrets(sources).await {
+            Ok(_) => tools.engine.arm(&id, spec).await,
+            Err(problem) => Err(problem),
+        };
+        match armed {
             Err(problem) => tools.mailbox.event(Event::Armed { sandbox: id, result: Err(problem) }).await,
             Ok(armed) => Keeper::new(id, armed, tools, inbox).run().await,
         }
@@ -138,24 +146,32 @@ impl Keeper {
 
     /// Runs the one request of this sandbox's life.
     async fn serve(&mut self, proposal: ProposalId, envelope: &Envelope) {
-        let secrets = match Secrets::new(envelope.steps.len()) {
-            Ok(secrets) => secrets,
+        let keys = match Keys::new(envelope.steps.len()) {
+            Ok(keys) => keys,
             Err(error) => {
                 tracing::error!("no randomness for a nonce: {error}");
                 return self.tell(Event::Refused { sandbox: self.id.clone() }).await;
             }
         };
-        let frame = match request(envelope, &secrets) {
+        let secrets = match read_secrets(envelope.cage.secrets.clone()).await {
+            Ok(secrets) => secrets,
+            Err(problem) => {
+                tracing::warn!("{} is not used: {problem}", self.id);
+                return self.tell(Event::Refused { sandbox: self.id.clone() }).await;
+            }
+        };
+        let frame = match request(envelope, &keys, &secrets) {
             Ok(frame) => frame,
             Err(why) => {
                 // Admission lets nothing through that cannot be framed; should it, the run has an end all the same.
                 self.tell(Event::Started { sandbox: self.id.clone() }).await;
-                let report = Run::new(&secrets, self, proposal, envelope.output_limit).report(Outcome::Lost(why)).await;
+                let report =
+                    Run::new(&keys, self, proposal, envelope.output_limit, &secrets).report(Outcome::Lost(why)).await;
                 return self.tell(Event::Ended { sandbox: self.id.clone(), report }).await;
             }
         };
         // The log is there before anyone can be told that the run has started.
-        let mut run = Run::new(&secrets, self, proposal, envelope.output_limit);
+        let mut run = Run::new(&keys, self, proposal, envelope.output_limit, &secrets);
         if !self.write_first(&frame).await {
             return self.tell(Event::Refused { sandbox: self.id.clone() }).await;
         }
@@ -350,23 +366,47 @@ struct Run {
 
 /// One stream of a run.
 struct Search {
+    stream: OutputStream,
     finder: FenceFinder,
+    redactor: Option<Redactor>,
     /// The step that the stream has come to.
     step: u32,
 }
 
 impl Search {
-    fn new(secrets: &Secrets, stream: Stream) -> Self {
-        Self { finder: FenceFinder::with_marks(secrets.nonce, stream, &secrets.marks), step: 0 }
+    fn new(stream: OutputStream, keys: &Keys, secrets: &Secrets) -> Self {
+        let of_init = match stream {
+            OutputStream::Stdout => Stream::Stdout,
+            OutputStream::Stderr => Stream::Stderr,
+        };
+        let finder = FenceFinder::with_marks(keys.nonce, of_init, &keys.marks);
+        Self { stream, finder, redactor: secrets.redactor(), step: 0 }
+    }
+
+    /// Hands on what the program wrote, without what is secret.
+    async fn write_down(&mut self, bytes: Bytes, transcript: &mut Transcript) -> bool {
+        let bytes = match &mut self.redactor {
+            Some(redactor) => redactor.push(&bytes).into(),
+            None => bytes,
+        };
+        transcript.add(self.stream, self.step, bytes).await
+    }
+
+    /// Hands on what was kept back as the beginning of a secret: it comes no more, or its step is over.
+    async fn write_rest(&mut self, transcript: &mut Transcript) -> bool {
+        match self.redactor.as_mut().map(Redactor::finish) {
+            Some(rest) => transcript.add(self.stream, self.step, rest.into()).await,
+            None => false,
+        }
     }
 }
 
 impl Run {
-    fn new(secrets: &Secrets, keeper: &Keeper, proposal: ProposalId, output_limit: u64) -> Self {
+    fn new(keys: &Keys, keeper: &Keeper, proposal: ProposalId, output_limit: u64, secrets: &Secrets) -> Self {
         let log = keeper.tools.outputs.begin(&proposal);
         Self {
-            stdout: Search::new(secrets, Stream::Stdout),
-            stderr: Search::new(secrets, Stream::Stderr),
+            stdout: Search::new(OutputStream::Stdout, keys, secrets),
+            stderr: Search::new(OutputStream::Stderr, keys, secrets),
             step: 0,
             transcript: Transcript::new(proposal, output_limit, keeper.tools.journal.clone(), log),
             stdout_ended: false,
@@ -389,10 +429,11 @@ impl Run {
             let (held, now) = (Bytes::copy_from_slice(held), bytes.slice_ref(now));
             rest = scan.rest;
             let found = scan.found;
-            filled |= self.transcript.add(stream, search.step, held).await;
-            filled |= self.transcript.add(stream, search.step, now).await;
+            filled |= search.write_down(held, &mut self.transcript).await;
+            filled |= search.write_down(now, &mut self.transcript).await;
             match found {
                 Some(Found::Mark(step)) => {
+                    filled |= search.write_rest(&mut self.transcript).await;
                     search.step = step;
                     self.step = self.step.max(step);
                     continue;
@@ -424,11 +465,13 @@ impl Run {
     }
 
     async fn report(mut self, outcome: Outcome) -> RunReport {
-        if matches!(outcome, Outcome::Lost(_)) {
-            // What looked like the beginning of a fence was output after all.
-            for (stream, search) in [(OutputStream::Stdout, self.stdout), (OutputStream::Stderr, self.stderr)] {
-                self.transcript.add(stream, search.step, search.finder.finish().bytes.into()).await;
+        for search in [&mut self.stdout, &mut self.stderr] {
+            if matches!(outcome, Outcome::Lost(_)) {
+                // What looked like the beginning of a fence was output after all.
+                let held = search.finder.finish().bytes.into();
+                search.write_down(held, &mut self.transcript).await;
             }
+            search.write_rest(&mut self.transcript).await;
         }
         let steps = step_reports(self.trailer.as_ref(), self.step, &self.transcript);
         let waited = u64::try_from(self.began.elapsed().as_micros()).unwrap_or(u64::MAX);
@@ -484,13 +527,13 @@ fn words_of(error: i32) -> String {
 }
 
 /// What nobody but init may know of a request.
-struct Secrets {
+struct Keys {
     nonce: Nonce,
     /// For each step but the first.
     marks: Vec<[Secret; 2]>,
 }
 
-impl Secrets {
+impl Keys {
     fn new(steps: usize) -> Result<Self, getrandom::Error> {
         let mut nonce = [0; wire::NONCE_LEN];
         getrandom::fill(&mut nonce)?;
@@ -505,20 +548,29 @@ impl Secrets {
     }
 }
 
-/// The request frame of an envelope: byte for byte what was approved.
-fn request(envelope: &Envelope, secrets: &Secrets) -> Result<Vec<u8>, String> {
+/// Off the threads that everything else runs on, as a file may be on a slow disk; at once where there is nothing to read.
+async fn read_secrets(sources: BTreeMap<String, SecretSource>) -> Result<Secrets, Problem> {
+    if sources.is_empty() {
+        return Ok(Secrets::default());
+    }
+    let reading = tokio::task::spawn_blocking(move || Secrets::read(&sources));
+    reading.await.map_err(|error| Problem::new(Code::Internal, format!("secrets were not read: {error}")))?
+}
+
+/// The request frame of an envelope: byte for byte what was approved, with the values of the secrets it names.
+fn request(envelope: &Envelope, keys: &Keys, secrets: &Secrets) -> Result<Vec<u8>, String> {
     let cage = &envelope.cage;
     // Init takes a relative path as the first step's; an envelope's is the working directory's.
     let paths: Vec<Vec<u8>> =
         envelope.files.iter().map(|file| [cage.working_dir.as_bytes(), b"/", &file.path.0].concat()).collect();
     let request = wire::Request {
-        nonce: secrets.nonce,
+        nonce: keys.nonce,
         deadline_ms: envelope.deadline_ms,
         keep_going: envelope.keep_going,
         // The engine has set the profile's on every process of the sandbox already.
         rlimits: Vec::new(),
-        steps: envelope.steps.iter().map(|step| framed(step, cage)).collect(),
-        marks: secrets.marks.clone(),
+        steps: envelope.steps.iter().map(|step| framed(step, cage, secrets)).collect(),
+        marks: keys.marks.clone(),
         files: envelope
             .files
             .iter()
@@ -530,11 +582,13 @@ fn request(envelope: &Envelope, secrets: &Secrets) -> Result<Vec<u8>, String> {
     request.encode().map_err(|error| format!("the request cannot be framed: {error}"))
 }
 
-/// A step with its whole environment: the profile's, and the step's own, which takes the place of the profile's.
-fn framed<'a>(step: &'a Step, cage: &'a Cage) -> wire::Step<'a> {
+/// A step with its whole environment: the profile's with its secrets, and the step's own, which takes the place of the
+/// profile's.
+fn framed<'a>(step: &'a Step, cage: &'a Cage, secrets: &'a Secrets) -> wire::Step<'a> {
     let own = step.env.iter().map(|(name, value)| (name.0.as_slice(), value.0.as_slice()));
     let inherited = cage.environment.iter().map(|(name, value)| (name.as_bytes(), value.as_bytes()));
-    let inherited = inherited.filter(|(name, _)| !step.env.iter().any(|(other, _)| other.0 == *name));
+    let secret = secrets.variables().map(|(name, value)| (name.as_bytes(), value));
+    let inherited = inherited.chain(secret).filter(|(name, _)| !step.env.iter().any(|(other, _)| other.0 == *name));
     wire::Step {
         argv: step.argv.iter().map(|argument| argument.0.as_slice()).collect(),
         env: inherited.chain(own).collect(),

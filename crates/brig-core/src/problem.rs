@@ -111,6 +111,8 @@ codes! {
     EngineProtocol = "engine_protocol",
     /// The image is not here and cannot be brought here.
     ImageUnavailable = "image_unavailable",
+    /// A secret that the profile names cannot be had.
+    SecretMissing = "secret_missing",
     /// The daemon's processor or version is not one that brig works with.
     Unsupported = "unsupported",
     /// brig itself is wrong.

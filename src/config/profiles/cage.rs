@@ -5,7 +5,7 @@ use std::collections::BTreeMap;
 use brig_core::problem::Problem;
 use brig_core::profile::{Cage, Network, Ulimit};
 
-use super::MIB;
+use super::{Base, MIB, environment, volumes};
 use crate::config::read::{Item, Section};
 use crate::config::units;
 
@@ -20,9 +20,10 @@ const LEAST_PIDS_GVISOR: u64 = 256;
 /// The kernel's own limit (`PID_MAX_LIMIT`).
 const MOST_PIDS: u64 = 4_194_304;
 /// Directories that hold what every program needs, or that are not files at all.
-const TAKEN: [&str; 10] = ["/", "/bin", "/sbin", "/lib", "/lib32", "/lib64", "/etc", "/usr", "/usr/bin", "/usr/lib"];
+pub(super) const TAKEN: [&str; 10] =
+    ["/", "/bin", "/sbin", "/lib", "/lib32", "/lib64", "/etc", "/usr", "/usr/bin", "/usr/lib"];
 /// Trees in which nothing else can be mounted: the kernel's, brig's own, and `/tmp`, which is part of the scratch.
-const TAKEN_TREES: [&str; 5] = ["/proc", "/sys", "/dev", "/.brig", "/tmp"];
+pub(super) const TAKEN_TREES: [&str; 5] = ["/proc", "/sys", "/dev", "/.brig", "/tmp"];
 
 /// Limits of a process that a profile can set, as getrlimit(2) and Docker name them.
 const ULIMITS: [&str; 14] = [
@@ -42,13 +43,15 @@ const ULIMITS: [&str; 14] = [
     "stack",
 ];
 
-pub(super) fn read(root: &Section<'_>) -> Result<Cage, Problem> {
+pub(super) fn read(root: &Section<'_>, base: &Base<'_>) -> Result<Cage, Problem> {
     let memory = match root.item("mem_limit") {
         Some(item) => item.size(LEAST_MEMORY..=MOST_MEMORY)?,
         None => 128 * MIB,
     };
     let runtime = root.item("runtime").map(|item| runtime(&item)).transpose()?;
     let (scratch_size, scratch_exec) = scratch(root, memory)?;
+    let working_dir = root.item("working_dir").map_or_else(|| Ok("/sandbox".to_owned()), |item| working_dir(&item))?;
+    let environment = environment::read(root, base)?;
     Ok(Cage {
         image: image(root)?,
         userland_fallback: match root.item("image_fallback") {
@@ -56,10 +59,10 @@ pub(super) fn read(root: &Section<'_>) -> Result<Cage, Problem> {
             None => false,
         },
         user: root.item("user").map_or_else(|| Ok("65534:65534".to_owned()), |item| user(&item))?,
-        working_dir: root.item("working_dir").map_or_else(|| Ok("/sandbox".to_owned()), |item| working_dir(&item))?,
-        environment: root.item("environment").map_or_else(|| Ok(BTreeMap::new()), |item| environment(&item))?,
-        secrets: BTreeMap::new(),
-        volumes: Vec::new(),
+        volumes: volumes::read(root, &working_dir, base)?,
+        working_dir,
+        environment: environment.variables,
+        secrets: environment.secrets,
         interpreters: BTreeMap::new(),
         memory,
         milli_cpus: root.item("cpus").map_or(Ok(1000), |item| cpus(&item))?,
@@ -121,59 +124,25 @@ fn working_dir(item: &Item<'_>) -> Result<String, Problem> {
     if text.len() > 255 || text.contains(char::is_control) {
         return Err(item.problem("it is no path of at most 255 characters", help));
     }
-    let taken = TAKEN.contains(&text)
-        || TAKEN_TREES
-            .iter()
-            .any(|tree| text.strip_prefix(tree).is_some_and(|rest| rest.is_empty() || rest.starts_with('/')));
-    if taken {
+    if TAKEN.contains(&text) || TAKEN_TREES.iter().any(|tree| within(text, tree)) {
         return Err(item.problem(&format!("the scratch would cover \"{text}\""), help));
     }
-    let parts = text.strip_prefix('/').map(|rest| rest.split('/'));
-    if parts.is_none_or(|mut parts| parts.any(|part| matches!(part, "" | "." | ".."))) {
+    if !is_plain_path(text) {
         return Err(item.problem(&format!("\"{text}\" is no absolute path without \"..\" and needless slashes"), help));
     }
     Ok(text.to_owned())
 }
 
-fn environment(item: &Item<'_>) -> Result<BTreeMap<String, String>, Problem> {
-    let mut variables = BTreeMap::new();
-    let Some(list) = item.list() else {
-        if !item.is_table() {
-            return Err(item.wrong("a table or a list, as in { LANG = \"C.UTF-8\" } or [\"LANG=C.UTF-8\"]"));
-        }
-        for (name, item) in item.table()?.items() {
-            let value = item.scalar().ok_or_else(|| item.wrong("a text in quotes"))?;
-            add(&mut variables, &item, name, value)?;
-        }
-        return Ok(variables);
-    };
-    for item in list {
-        let text = item.text()?;
-        let Some((name, value)) = text.split_once('=') else {
-            return Err(item.problem(
-                &format!("\"{text}\" has no value, and brig hands on no variables of its own"),
-                format!("write \"{text}=VALUE\""),
-            ));
-        };
-        add(&mut variables, &item, name, value)?;
-    }
-    Ok(variables)
+/// Whether it is absolute and has no `.`, `..`, needless slashes or control characters.
+pub(super) fn is_plain_path(text: &str) -> bool {
+    let parts = text.strip_prefix('/').map(|rest| rest.split('/'));
+    let odd = |part: &str| matches!(part, "" | "." | "..") || part.contains(char::is_control);
+    text.len() <= 255 && parts.is_some_and(|mut parts| !parts.any(odd))
 }
 
-fn add(all: &mut BTreeMap<String, String>, item: &Item<'_>, name: &str, value: &str) -> Result<(), Problem> {
-    let first = name.bytes().next().is_some_and(|b| b.is_ascii_alphabetic() || b == b'_');
-    if !first || !name.bytes().all(|b| b.is_ascii_alphanumeric() || b == b'_') {
-        return Err(
-            item.problem(&format!("\"{name}\" is no name of a variable"), "letters, digits and _ only, no digit first")
-        );
-    }
-    if value.contains('\0') {
-        return Err(item.problem("the value has a NUL, which no variable can hold", "leave it out"));
-    }
-    if all.insert(name.to_owned(), value.to_owned()).is_some() {
-        return Err(item.problem(&format!("\"{name}\" is there twice"), "keep one of them"));
-    }
-    Ok(())
+/// Whether `path` is `tree` or in it.
+pub(super) fn within(path: &str, tree: &str) -> bool {
+    path.strip_prefix(tree).is_some_and(|rest| rest.is_empty() || rest.starts_with('/'))
 }
 
 fn cpus(item: &Item<'_>) -> Result<u64, Problem> {

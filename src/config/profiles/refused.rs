@@ -9,15 +9,16 @@ const LATER: &str = "this is planned and not there yet. Leave the key out";
 const COMMAND: &str = "what runs is what an agent proposes. Leave the key out";
 const NETWORK: &str = "sandboxes reach no network today: write network_mode = \"none\", or leave it out";
 const SCRATCH: &str = "the only writable place is the scratch: write [scratch] with size and exec";
-const VOLUMES: &str = "mounts are planned and not there yet. An agent can send files with its proposal";
 const BUILD: &str = "building images is planned and not there yet. Build it yourself and name it: image = \"NAME:TAG\"";
 const INTERPRETER: &str =
     "interpreters are planned and not there yet. Propose the command itself, as in python3 -c CODE";
+const SECRETS: &str = "secrets are variables here: environment = { NAME = { file = \"./path\" } } or \
+                       { NAME = { environment = \"VARIABLE\" } }";
 const DEPLOY: &str = "write mem_limit, cpus and pids_limit at the top of the file";
 const ENV_FILE: &str = "write the variables into [environment]";
 
 /// Key and reason.
-pub(super) const REFUSED: [Refusal; 52] = [
+pub(super) const REFUSED: [Refusal; 51] = [
     ("privileged", NEVER),
     ("cap_add", NEVER),
     ("security_opt", NEVER),
@@ -51,7 +52,7 @@ pub(super) const REFUSED: [Refusal; 52] = [
     ("platform", LATER),
     ("pull_policy", LATER),
     ("extends", LATER),
-    ("secrets", LATER),
+    ("secrets", SECRETS),
     ("configs", LATER),
     ("command", COMMAND),
     ("entrypoint", COMMAND),
@@ -64,7 +65,6 @@ pub(super) const REFUSED: [Refusal; 52] = [
     ("links", NETWORK),
     ("tmpfs", SCRATCH),
     ("shm_size", SCRATCH),
-    ("volumes", VOLUMES),
     ("build", BUILD),
     ("interpreter", INTERPRETER),
     ("deploy", DEPLOY),

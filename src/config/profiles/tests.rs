@@ -1,16 +1,21 @@
 use std::ffi::OsString;
 
-use brig_core::profile::{Network, Ulimit};
+use brig_core::profile::{Network, SecretSource, Ulimit, Volume};
 
 use super::*;
 
+/// A file in a directory that is there on every machine, of a user whose brig keeps its own files elsewhere.
+fn base() -> Base<'static> {
+    Base { directory: Some(Path::new("/usr/share")), home: Some(Path::new("/usr/home")), kept_out: &[] }
+}
+
 fn profile(text: &str) -> Profile {
-    parse("p", "p.toml", &format!("image = \"a\"\n{text}")).unwrap()
+    parse("p", "p.toml", &format!("image = \"a\"\n{text}"), &base()).unwrap()
 }
 
 /// The message and the help of a profile whose second line is `text`.
 fn refused(text: &str) -> (String, String) {
-    let problem = parse("p", "p.toml", &format!("image = \"a\"\n{text}")).unwrap_err();
+    let problem = parse("p", "p.toml", &format!("image = \"a\"\n{text}"), &base()).unwrap_err();
     assert_eq!(problem.code, Code::Config);
     (problem.message, problem.help)
 }
@@ -18,9 +23,9 @@ fn refused(text: &str) -> (String, String) {
 #[test]
 fn the_shipped_profiles_are_what_their_files_say() {
     for (name, text) in SHIPPED {
-        assert!(parse(name, name, text).is_ok(), "{:?}", parse(name, name, text));
+        assert!(parse(name, name, text, &base()).is_ok(), "{:?}", parse(name, name, text, &base()));
     }
-    let shell = parse("shell", "shell", SHIPPED[0].1).unwrap();
+    let shell = parse("shell", "shell", SHIPPED[0].1, &base()).unwrap();
     assert_eq!(shell.name, "shell");
     assert_eq!((shell.timeout_ms, shell.output_limit), (60_000, 8 << 20));
     assert_eq!(shell.pool, PoolPolicy { target: 2, max: 8, max_age_ms: 1_800_000 });
@@ -179,7 +184,7 @@ fn no_key_loosens_a_sandbox_and_each_says_why() {
     }
     assert!(refused("read_only = false").1.starts_with("this is always so and needs no key"));
     assert!(refused("command = \"sh\"").1.starts_with("what runs is what an agent proposes"));
-    for key in ["build = \".\"", "volumes = []", "[interpreter.python]"] {
+    for key in ["build = \".\"", "[interpreter.python]"] {
         assert!(refused(key).1.contains("planned and not there yet"), "{key}");
     }
     let (message, help) = refused("network_mode = \"bridge\"");
@@ -195,7 +200,7 @@ fn slips_are_named_with_what_was_meant() {
     assert!(help.starts_with("known here: description, image, image_fallback, user"), "{help}");
     assert_eq!(refused("[pool]\ntraget = 1").0, "p.toml:3:1: `pool.traget` is no key, did you mean `target`?");
     assert_eq!(refused("ulimits.no_file = 1").0, "p.toml:2:9: `ulimits.no_file` is no key, did you mean `nofile`?");
-    let problem = parse("p", "p.toml", "user = \"1:1\"").unwrap_err();
+    let problem = parse("p", "p.toml", "user = \"1:1\"", &base()).unwrap_err();
     assert_eq!(problem.message, "p.toml:1:1: `image` is missing");
     assert_eq!(problem.help, "write an image's reference, as in image = \"busybox:1.37\"");
 }
@@ -253,4 +258,86 @@ fn the_users_own_files_replace_and_add() {
     let problem = names(&Settings::default()).unwrap_err();
     assert!(problem.message.ends_with("Big One.toml: the file's name cannot be a profile's name"), "{problem}");
     assert!(problem.help.contains("a-z, 0-9, - and _"), "{problem}");
+}
+
+#[test]
+fn volumes_are_read_only_paths_from_where_the_file_is() {
+    let cage = profile("volumes = [\"./no-such/../data:/data:ro\", \"~/x:/sandbox/x:ro\", \"/srv/a b:/b:ro\"]").cage;
+    let volume = |source: &str, target: &str| Volume { source: source.to_owned(), target: target.to_owned() };
+    assert_eq!(
+        cage.volumes,
+        [volume("/usr/share/data", "/data"), volume("/usr/home/x", "/sandbox/x"), volume("/srv/a b", "/b")]
+    );
+}
+
+#[test]
+fn a_volume_that_can_be_written_points_to_the_scratch() {
+    for volume in ["./data:/data", "./data:/data:rw", "./data:/data:z", "./data:/data:ro,z"] {
+        let (message, help) = refused(&format!("volumes = [\"{volume}\"]"));
+        assert!(message.starts_with("p.toml:2:"), "{message}");
+        assert!(help.contains("./data:/data:ro") && help.contains("[scratch]"), "{help}");
+    }
+}
+
+#[test]
+fn a_volume_that_reaches_what_it_must_not_is_refused_with_the_reason() {
+    let cases = [
+        ("data:/data:ro", "named volume"),
+        ("/:/host:ro", "all of the host"),
+        ("/var/run/docker.sock:/docker.sock:ro", "sockets"),
+        ("/var:/data:ro", "/var/run"),
+        ("/run/user/1000:/data:ro", "/run"),
+        ("/proc/self:/data:ro", "/proc"),
+        ("./x:data:ro", "no absolute path"),
+        ("./x:/data/../etc:ro", "no absolute path"),
+        ("./x:/etc:ro", "cover"),
+        ("./x:/.brig/x:ro", "cover"),
+        ("./x:/tmp/x:ro", "cover"),
+        ("./x:/sandbox:ro", "cover"),
+        ("./x", "no volume"),
+        ("./x:/y:ro:z", "no volume"),
+    ];
+    for (volume, reason) in cases {
+        let (message, help) = refused(&format!("volumes = [\"{volume}\"]"));
+        assert!(message.contains(reason), "{volume}: {message}");
+        assert!(!help.is_empty());
+    }
+    let (message, _) = refused("volumes = [\"./a:/data:ro\", \"./b:/data:ro\"]");
+    assert!(message.contains("mounted at /data already"), "{message}");
+    let (message, _) = refused("volumes = [{ source = \"./a\", target = \"/data\" }]");
+    assert!(message.contains("long form"), "{message}");
+}
+
+#[test]
+fn what_is_brigs_own_is_mounted_nowhere_not_through_a_link_either() {
+    let folder = tempfile::tempdir().unwrap();
+    let place = folder.path().canonicalize().unwrap();
+    let state = place.join("state");
+    fs::create_dir(&state).unwrap();
+    std::os::unix::fs::symlink(&state, place.join("link")).unwrap();
+    let kept_out = [state];
+    let base = Base { directory: Some(&place), home: None, kept_out: &kept_out };
+    for source in ["./state", "./state/outputs", ".", "./link"] {
+        let text = format!("image = \"a\"\nvolumes = [\"{source}:/data:ro\"]");
+        let problem = parse("p", "p.toml", &text, &base).unwrap_err();
+        assert!(problem.message.contains("brig's own files"), "{source}: {problem}");
+    }
+}
+
+#[test]
+fn a_secret_is_written_down_as_where_it_comes_from() {
+    let cage =
+        profile("[environment]\nLANG = \"C\"\nA = { environment = \"HOST_A\" }\nB = { file = \"./b.token\" }").cage;
+    assert_eq!(cage.environment.len(), 1);
+    assert_eq!(cage.secrets["A"], SecretSource::Environment("HOST_A".into()));
+    assert_eq!(cage.secrets["B"], SecretSource::File("/usr/share/b.token".into()));
+    for (text, what) in [
+        ("{ environment = \"A\", file = \"b\" }", "names two"),
+        ("{}", "from nowhere"),
+        ("{ environment = \"A-B\" }", "no name of a variable"),
+        ("{ value = \"x\" }", "value"),
+    ] {
+        let (message, _) = refused(&format!("environment = {{ A = {text} }}"));
+        assert!(message.contains(what), "{text}: {message}");
+    }
 }

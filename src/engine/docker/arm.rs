@@ -16,6 +16,7 @@ use futures_util::stream::{Stream, StreamExt as _};
 use super::attach::{self, Output};
 use super::create::{self, Surroundings};
 use super::end::Leftover;
+use super::failure::Failure;
 use super::link::{Link, QUICK, SLOW};
 use super::meter::CgroupMeter;
 use super::{Shared, images, init_volume, lock};
@@ -60,7 +61,11 @@ async fn make(shared: &Arc<Shared>, id: &SandboxId, spec: &SandboxSpec) -> Resul
             if failure.status.is_some() {
                 leftover.keep();
             }
-            return Err(if failure.is_gone() { images::removed(&spec.image.id) } else { failure.into() });
+            return Err(match missing_source(spec, &failure) {
+                Some(problem) => problem,
+                None if failure.is_gone() => images::removed(&spec.image.id),
+                None => failure.into(),
+            });
         }
     };
     let mut leftover = leftover.created(created.id.clone());
@@ -75,6 +80,14 @@ async fn make(shared: &Arc<Shared>, id: &SandboxId, spec: &SandboxSpec) -> Resul
             Err(problem)
         }
     }
+}
+
+/// A volume whose source is not there, which the daemon says in words alone.
+fn missing_source(spec: &SandboxSpec, failure: &Failure) -> Option<Problem> {
+    let (_, rest) = failure.problem.message.split_once("bind source path does not exist: ")?;
+    let volume = spec.cage.volumes.iter().find(|volume| rest.starts_with(&volume.source))?;
+    let message = format!("profile `{}` mounts {}, which is not there", spec.profile, volume.source);
+    Some(Problem::new(Code::EngineRefused, message).help("make it on the daemon's machine, or change `volumes`"))
 }
 
 /// Attaches, starts, and listens.

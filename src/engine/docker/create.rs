@@ -5,7 +5,8 @@ use std::path::Path;
 
 use bollard::models::{
     ContainerCreateBody, HealthConfig, HostConfig, HostConfigCgroupnsModeEnum, HostConfigLogConfig, Mount,
-    MountTmpfsOptions, MountType, MountVolumeOptions, ResourcesUlimits, RestartPolicy, RestartPolicyNameEnum,
+    MountBindOptions, MountBindOptionsPropagationEnum, MountTmpfsOptions, MountType, MountVolumeOptions,
+    ResourcesUlimits, RestartPolicy, RestartPolicyNameEnum,
 };
 use brig_core::id::SandboxId;
 use brig_core::problem::{Code, Problem};
@@ -15,7 +16,7 @@ use super::DockerSettings;
 use crate::engine::Owner;
 
 /// Changes whenever the request that is made here changes: part of every sandbox's configuration hash.
-pub const REQUEST_VERSION: u32 = 1;
+pub const REQUEST_VERSION: u32 = 2;
 
 /// Where init's volume is mounted in a sandbox.
 pub const INIT_DIRECTORY: &str = "/.brig";
@@ -199,7 +200,7 @@ fn scratch(cage: &Cage) -> Result<HashMap<String, String>, Problem> {
     Ok(HashMap::from([("/tmp".to_owned(), temporary), (place.to_owned(), scratch)]))
 }
 
-/// Init's volume, and an empty read-only place over each volume that the image declares, which the daemon would
+/// Init's volume, what the profile mounts, and an empty read-only place over each volume that the image declares, which the daemon would
 /// otherwise make writable and as large as its disk.
 fn mounts(cage: &Cage, around: &Surroundings<'_>) -> Vec<Mount> {
     let ours = ["/tmp", INIT_DIRECTORY, cage.working_dir.trim_end_matches('/')];
@@ -211,22 +212,35 @@ fn mounts(cage: &Cage, around: &Surroundings<'_>) -> Vec<Mount> {
         volume_options: Some(MountVolumeOptions { no_copy: Some(true), ..MountVolumeOptions::default() }),
         ..Mount::default()
     };
-    let sealed =
-        around.image_volumes.iter().filter(|path| !ours.contains(&path.trim_end_matches('/'))).map(|path| Mount {
-            typ: Some(MountType::TMPFS),
-            target: Some(path.clone()),
-            read_only: Some(true),
-            tmpfs_options: Some(MountTmpfsOptions { size_bytes: Some(4096), mode: Some(0o555), options: None }),
-            ..Mount::default()
-        });
-    std::iter::once(init).chain(sealed).collect()
+    let is_taken = |path: &str| ours.contains(&path) || cage.volumes.iter().any(|volume| volume.target == path);
+    let sealed = around.image_volumes.iter().filter(|path| !is_taken(path.trim_end_matches('/'))).map(|path| Mount {
+        typ: Some(MountType::TMPFS),
+        target: Some(path.clone()),
+        read_only: Some(true),
+        tmpfs_options: Some(MountTmpfsOptions { size_bytes: Some(4096), mode: Some(0o555), options: None }),
+        ..Mount::default()
+    });
+    let volumes = cage.volumes.iter().map(|volume| Mount {
+        typ: Some(MountType::BIND),
+        source: Some(volume.source.clone()),
+        target: Some(volume.target.clone()),
+        read_only: Some(true),
+        // What is mounted below the source would stay writable: read-only is said of the one mount alone.
+        bind_options: Some(MountBindOptions {
+            non_recursive: Some(true),
+            propagation: Some(MountBindOptionsPropagationEnum::RPRIVATE),
+            ..MountBindOptions::default()
+        }),
+        ..Mount::default()
+    });
+    std::iter::once(init).chain(sealed).chain(volumes).collect()
 }
 
 #[cfg(test)]
 mod tests {
     use std::collections::BTreeMap;
 
-    use brig_core::profile::{ImageSource, Network, ResolvedImage, Ulimit};
+    use brig_core::profile::{ImageSource, Network, ResolvedImage, Ulimit, Volume};
 
     use super::*;
 
@@ -309,6 +323,18 @@ mod tests {
         let targets: Vec<_> = mounts.iter().filter_map(|mount| mount.target.as_deref()).collect();
         assert_eq!(targets, ["/.brig", "/data"]);
         assert!(mounts.iter().all(|mount| mount.read_only == Some(true)));
+    }
+
+    #[test]
+    fn a_volume_is_read_only_with_nothing_mounted_below_it_and_takes_the_place_of_the_images() {
+        let volume = Volume { source: "/srv/data".to_owned(), target: "/data".to_owned() };
+        let mounts = made(Cage { volumes: vec![volume], ..cage() }, 1).mounts.unwrap();
+        let [_, data] = mounts.as_slice() else { panic!("{mounts:?}") };
+        assert_eq!((data.typ, data.read_only), (Some(MountType::BIND), Some(true)));
+        assert_eq!((data.source.as_deref(), data.target.as_deref()), (Some("/srv/data"), Some("/data")));
+        let options = data.bind_options.clone().unwrap();
+        assert_eq!(options.non_recursive, Some(true), "what is mounted below would be writable");
+        assert_eq!(options.propagation, Some(MountBindOptionsPropagationEnum::RPRIVATE));
     }
 
     #[test]

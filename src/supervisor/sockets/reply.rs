@@ -50,7 +50,8 @@ const fn status(code: Code) -> StatusCode {
         | Code::AlreadyRunning
         | Code::EngineUnreachable
         | Code::EngineTimeout
-        | Code::ImageUnavailable => StatusCode::SERVICE_UNAVAILABLE,
+        | Code::ImageUnavailable
+        | Code::SecretMissing => StatusCode::SERVICE_UNAVAILABLE,
         Code::EngineRefused | Code::EngineProtocol | Code::Unsupported => StatusCode::BAD_GATEWAY,
         Code::Config | Code::LocalIo | Code::Internal => StatusCode::INTERNAL_SERVER_ERROR,
     }

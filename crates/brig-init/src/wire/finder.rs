@@ -121,9 +121,10 @@ impl FenceFinder {
     }
 
     /// The stream has ended: gives back what was held.
-    pub fn finish(self) -> Leftover {
-        let cut_fence = self.held.starts_with(&self.nonce);
-        Leftover { bytes: self.held, cut_fence }
+    pub fn finish(&mut self) -> Leftover {
+        self.over = true;
+        let bytes = std::mem::take(&mut self.held);
+        Leftover { cut_fence: bytes.starts_with(&self.nonce), bytes }
     }
 
     /// How many of the bytes are certain to be output, and what comes after them.
