@@ -6,3 +6,4 @@ mod failing;
 mod lending;
 mod pooling;
 mod running;
+mod steps;

@@ -21,7 +21,8 @@ use crate::policy::Trust;
 use crate::problem::{Code, Problem};
 use crate::profile::{ApprovalMode, Profile, ResolvedImage};
 use crate::proposal::{
-    Agent, Draft, DraftStep, EndKind, Operator, Outcome, OutputSummary, RunEnd, RunReport, RunUsage,
+    Agent, Draft, DraftStep, EndKind, Operator, Outcome, OutputSummary, RunEnd, RunReport, RunUsage, StepHow, StepKind,
+    StepReport,
 };
 use crate::time::{Mono, Now, Wall};
 
