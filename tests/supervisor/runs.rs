@@ -256,7 +256,7 @@ async fn each_steps_output_and_end_are_told_apart() {
     let world = World::new().await;
     let acts = [Act::out("one"), Act::err("uno"), Act::NextStep(0), Act::NextStep(0), Act::out("three"), Act::Exit(7)];
     world.engine.script("steps", Script::new(acts));
-    let row = world.propose_as("bot", &three_steps("steps")).await.unwrap().row;
+    let row = world.propose_as("ada", &three_steps("steps")).await.unwrap().row;
     world.approve(&row).await.unwrap();
     let row = world.stands(&row, "finished").await;
     let end = row.end.as_ref().unwrap();
@@ -283,7 +283,7 @@ async fn each_steps_output_and_end_are_told_apart() {
 async fn a_sandbox_that_ends_without_a_word_leaves_its_steps_unknown_and_the_rest_not_run() {
     let world = World::new().await;
     world.engine.script("steps", Script::new([Act::out("one"), Act::NextStep(0), Act::out("two"), Act::Die]));
-    let row = world.propose_as("bot", &three_steps("steps")).await.unwrap().row;
+    let row = world.propose_as("ada", &three_steps("steps")).await.unwrap().row;
     world.approve(&row).await.unwrap();
     let end = world.stands(&row, "finished").await.end.unwrap();
     let kinds: Vec<_> = end.steps.iter().map(|step| step.kind).collect();
