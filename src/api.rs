@@ -9,6 +9,7 @@ use bytes::Bytes;
 use serde::Serialize;
 
 pub mod client;
+pub mod described;
 pub mod wire;
 
 /// A new name for a proposal.

@@ -10,6 +10,7 @@ use brig_core::problem::{Code, Problem};
 use clap::error::ErrorKind;
 use clap::{Parser, Subcommand};
 
+pub mod answers;
 pub mod approve;
 pub mod audit;
 pub mod console;

@@ -14,6 +14,7 @@ use brig_core::proposal::OutputStream;
 use bytes::Bytes;
 use futures_util::future::BoxFuture;
 use futures_util::stream::BoxStream;
+use schemars::JsonSchema;
 use serde::{Deserialize, Serialize};
 use tokio::io::AsyncWrite;
 
@@ -54,7 +55,7 @@ pub trait Engine: Send + Sync + 'static {
 pub type Progress<'a> = &'a (dyn Fn(&str) + Send + Sync);
 
 /// Who the engine is.
-#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
 pub struct EngineInfo {
     /// As in `Docker 20.10.24`.
     pub name: String,

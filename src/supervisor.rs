@@ -44,7 +44,7 @@ pub mod outputs;
 pub mod process;
 mod recorder;
 mod secrets;
-mod sockets;
+pub mod sockets;
 mod transcript;
 pub mod view;
 pub mod watcher;

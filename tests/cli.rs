@@ -15,6 +15,7 @@ use serde_json::{Value, json};
 use tokio::io::{AsyncBufReadExt as _, AsyncReadExt as _, AsyncWriteExt as _, BufReader};
 
 use crate::support::fake::{Answer, BOUND, Fake, anna, decided, ended, row};
+use crate::support::schema::assert_printed;
 
 fn line(row: ProposalRow) -> FollowLine {
     FollowLine::Proposal(Box::new(row))
@@ -329,7 +330,8 @@ async fn a_signal_before_anything_was_recorded_withdraws_too() {
     rustix::process::kill_process(pid, rustix::process::Signal::INT).unwrap();
     let done = tokio::time::timeout(BOUND, child.wait_with_output()).await.expect("brig does not end").unwrap();
     assert_eq!(done.status.code(), Some(112));
-    let answer: Value = serde_json::from_slice(&done.stdout).unwrap();
+    let text = String::from_utf8(done.stdout).unwrap();
+    let answer = assert_printed(&brig::cli::answers::document(), "run", &text);
     assert_eq!(answer, json!({ "id": null, "status": "withdrawn", "exit_status": 112 }));
     fake.client_gone().await;
 }

@@ -9,6 +9,7 @@
 
 mod budget;
 mod cli;
+mod described;
 mod docker_engine;
 mod end_to_end;
 mod supervisor;
@@ -19,6 +20,7 @@ mod support {
     pub mod fake;
     pub mod fake_daemon;
     pub mod proxy;
+    pub mod schema;
     pub mod screen;
     pub mod world;
 }

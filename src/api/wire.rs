@@ -11,6 +11,7 @@ use brig_core::profile::{Cage, Hash, ImageSource};
 use brig_core::proposal::{Agent, OutputStream, Ruling, RunEnd, Status, StepEnd, StepKind, Verdict};
 use brig_core::time::Wall;
 use brig_core::{blob::Blob, proposal::EndKind};
+use schemars::JsonSchema;
 use serde::{Deserialize, Serialize};
 
 use crate::engine::EngineInfo;
@@ -18,14 +19,14 @@ use crate::engine::EngineInfo;
 pub use brig_core::machine::{PoolState, SandboxState};
 
 /// Every answer that is no success, under its HTTP status.
-#[derive(Clone, Debug, Serialize, Deserialize)]
+#[derive(Clone, Debug, Serialize, Deserialize, JsonSchema)]
 pub struct ErrorBody {
     /// What is wrong.
     pub error: Problem,
 }
 
 /// A proposal as it stands in a list.
-#[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
+#[derive(Clone, Debug, PartialEq, Serialize, Deserialize, JsonSchema)]
 pub struct ProposalRow {
     /// Its name, and its run's.
     pub id: ProposalId,
@@ -64,7 +65,7 @@ pub struct ProposalRow {
 }
 
 /// The run of a proposal.
-#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
 pub struct RunRow {
     /// Where it runs or ran.
     pub sandbox: SandboxId,
@@ -81,7 +82,7 @@ pub struct RunRow {
 }
 
 /// A proposal with all that it would do.
-#[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
+#[derive(Clone, Debug, PartialEq, Serialize, Deserialize, JsonSchema)]
 pub struct ProposalDetail {
     /// As in a list.
     #[serde(flatten)]
@@ -126,7 +127,7 @@ impl ProposalDetail {
 }
 
 /// A sandbox.
-#[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
+#[derive(Clone, Debug, PartialEq, Serialize, Deserialize, JsonSchema)]
 pub struct SandboxRow {
     /// brig's name for it.
     pub id: SandboxId,
@@ -162,7 +163,7 @@ pub struct SandboxRow {
 }
 
 /// What a sandbox uses.
-#[derive(Clone, Copy, Debug, PartialEq, Serialize, Deserialize)]
+#[derive(Clone, Copy, Debug, PartialEq, Serialize, Deserialize, JsonSchema)]
 pub struct UsageRow {
     /// Percent of one core since the last look: 100 is one core. Absent at the first look.
     #[serde(default, skip_serializing_if = "Option::is_none")]
@@ -182,7 +183,7 @@ pub struct UsageRow {
 }
 
 /// A pool.
-#[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
+#[derive(Clone, Debug, PartialEq, Serialize, Deserialize, JsonSchema)]
 pub struct PoolRow {
     /// The profile's name.
     pub profile: String,
@@ -225,7 +226,7 @@ pub struct PoolRow {
 }
 
 /// The supervisor itself.
-#[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
+#[derive(Clone, Debug, PartialEq, Serialize, Deserialize, JsonSchema)]
 pub struct SupervisorRow {
     /// brig's version.
     pub version: String,
@@ -256,7 +257,7 @@ pub struct SupervisorRow {
 }
 
 /// A problem that lasts.
-#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
 pub struct Since {
     /// What it is.
     pub problem: Problem,
@@ -265,7 +266,7 @@ pub struct Since {
 }
 
 /// Everything an operator sees, at one moment. The oldest proposal first; finished ones as far as they are remembered.
-#[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
+#[derive(Clone, Debug, PartialEq, Serialize, Deserialize, JsonSchema)]
 pub struct Snapshot {
     /// The supervisor.
     pub supervisor: SupervisorRow,
@@ -278,7 +279,7 @@ pub struct Snapshot {
 }
 
 /// A line of `GET /v1/events`. The first line is a snapshot, and so is one that follows a gap.
-#[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
+#[derive(Clone, Debug, PartialEq, Serialize, Deserialize, JsonSchema)]
 #[serde(tag = "type", rename_all = "kebab-case")]
 pub enum Update {
     /// All of it, replacing what was known.
@@ -311,7 +312,7 @@ pub enum Update {
 }
 
 /// A line of a proposal's output, `GET /v1/proposals/ID/output`, or of `POST /v1/proposals?follow=true`.
-#[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
+#[derive(Clone, Debug, PartialEq, Serialize, Deserialize, JsonSchema)]
 #[serde(tag = "type", rename_all = "kebab-case")]
 pub enum FollowLine {
     /// The proposal's row: at the beginning, at each change, and as the last line.
@@ -341,7 +342,7 @@ pub enum FollowLine {
 }
 
 /// `POST /v1/proposals/ID/verdict`.
-#[derive(Clone, Debug, Serialize, Deserialize)]
+#[derive(Clone, Debug, Serialize, Deserialize, JsonSchema)]
 #[serde(deny_unknown_fields)]
 pub struct VerdictRequest {
     /// At least the first 8 characters of the digest that was looked at.
@@ -354,7 +355,7 @@ pub struct VerdictRequest {
 }
 
 /// What an operator can decide.
-#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
 #[serde(rename_all = "lowercase")]
 pub enum Choice {
     /// It may run once.
@@ -364,11 +365,11 @@ pub enum Choice {
 }
 
 /// Everything that a request can answer where there is nothing to say: `{}`.
-#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
 pub struct Done {}
 
 /// A profile as agents see it.
-#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
 pub struct ProfileRow {
     /// Its name.
     pub name: String,

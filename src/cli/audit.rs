@@ -4,10 +4,15 @@ use std::io::{self, Write};
 use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, Ordering};
 
+use brig_core::id::ProposalId;
+use brig_core::journal::Entry;
 use brig_core::problem::{Code, Problem};
+use brig_core::profile::Hash;
+use brig_core::time::Wall;
 use brig_core::visible;
 use clap::Subcommand;
-use serde_json::json;
+use schemars::JsonSchema;
+use serde::Serialize;
 
 use super::context::Context;
 use super::exit::{Exit, Stop};
@@ -47,7 +52,7 @@ pub async fn audit(context: &Context, args: &Args) -> Result<Exit, Stop> {
         What::Verify => {
             let verified = reader.verify().await?;
             if context.json {
-                output::json(&as_json(&verified))?
+                output::json(&report(&verified))?
             } else {
                 output::say(&text(&verified))?
             }
@@ -74,19 +79,56 @@ fn text(verified: &Verified) -> String {
     format!("the journal is not as brig wrote it{at}{of}: {how}\nbefore that, {fits}\n")
 }
 
-fn as_json(verified: &Verified) -> serde_json::Value {
-    json!({
-        "intact": verified.fault.is_none(),
-        "entries": verified.entries,
-        "runs": verified.runs,
-        "output_bytes": verified.output_bytes,
-        "head": verified.head,
-        "fault": verified.fault.as_ref().map(|fault| json!({
-            "number": fault.number,
-            "proposal": fault.proposal,
-            "message": fault.how,
-        })),
-    })
+/// What `audit verify --json` prints.
+#[derive(Debug, Serialize, JsonSchema)]
+pub struct Report<'a> {
+    /// Nothing was changed, removed or added.
+    intact: bool,
+    /// Entries that fit; all of them where it is intact.
+    entries: u64,
+    /// Runs among them that have ended, and whose output fits.
+    runs: u64,
+    /// Bytes of the output of these runs.
+    output_bytes: u64,
+    /// The hash of the last entry that fits. Kept somewhere else, it proves later that nothing before it has changed.
+    head: Hash,
+    /// The first thing that is wrong.
+    fault: Option<Fault<'a>>,
+}
+
+/// Something in a journal that is not as brig wrote it.
+#[derive(Debug, Serialize, JsonSchema)]
+struct Fault<'a> {
+    /// The number of the entry, where it is about one.
+    number: Option<u64>,
+    /// The proposal, where it is about one.
+    proposal: Option<&'a ProposalId>,
+    /// What is wrong, for people.
+    message: &'a str,
+}
+
+/// A line of `audit export`, which is written byte by byte: `entry` is what was hashed.
+#[derive(JsonSchema)]
+#[expect(dead_code, reason = "it is described, not made")]
+pub struct Exported {
+    /// Counts up from 1.
+    number: u64,
+    /// When it was recorded.
+    at: Wall,
+    /// Its hash, which covers the one before.
+    hash: Hash,
+    /// What happened.
+    entry: Entry,
+}
+
+fn report(verified: &Verified) -> Report<'_> {
+    let fault = verified.fault.as_ref().map(|fault| Fault {
+        number: fault.number,
+        proposal: fault.proposal.as_ref(),
+        message: &fault.how,
+    });
+    let Verified { entries, runs, output_bytes, head, .. } = *verified;
+    Report { intact: fault.is_none(), entries, runs, output_bytes, head, fault }
 }
 
 /// The standard output, remembering whether its reader has gone: that is no failure of the journal.
@@ -118,9 +160,6 @@ impl Write for Sink {
 
 #[cfg(test)]
 mod tests {
-    use brig_core::id::ProposalId;
-    use brig_core::profile::Hash;
-
     use super::*;
     use crate::journal::Fault;
 
@@ -134,6 +173,6 @@ mod tests {
         verified.fault = Some(Fault { number: Some(8), proposal: Some(ProposalId("abc".into())), how });
         let shown = text(&verified);
         assert!(shown.starts_with("the journal is not as brig wrote it at entry 8, proposal abc: its hash"), "{shown}");
-        assert_eq!(as_json(&verified)["fault"]["number"], 8);
+        assert_eq!(report(&verified).fault.unwrap().number, Some(8));
     }
 }

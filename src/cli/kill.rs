@@ -1,6 +1,7 @@
 //! `brig kill`: the safe direction, so it asks nothing.
 
 use brig_core::problem::{Code, Problem};
+use schemars::JsonSchema;
 use serde::Serialize;
 
 use super::context::{Context, patiently};
@@ -18,10 +19,13 @@ pub struct Args {
 }
 
 /// What became of one of them.
-#[derive(Debug, Serialize)]
-struct Killed<'a> {
+#[derive(Debug, Serialize, JsonSchema)]
+pub struct Killed<'a> {
+    /// As it was given.
     id: &'a str,
+    /// It is on its way; its end follows.
     being_killed: bool,
+    /// Why it is not being killed.
     #[serde(skip_serializing_if = "Option::is_none")]
     error: Option<Problem>,
 }

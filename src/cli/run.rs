@@ -13,6 +13,7 @@ use brig_core::problem::{Code, Problem};
 use brig_core::proposal::{Draft, DraftStep, EndKind, OutputStream, Status};
 use brig_core::visible;
 use futures_util::StreamExt as _;
+use schemars::JsonSchema;
 use serde::Serialize;
 use tokio::io::AsyncWriteExt as _;
 use tokio::signal::unix::{Signal, SignalKind, signal};
@@ -291,7 +292,7 @@ impl Follower {
             if self.withdrawn {
                 let exit_status = Exit::Withdrawn.code();
                 if self.json {
-                    json(&serde_json::json!({ "id": null, "status": "withdrawn", "exit_status": exit_status }))?;
+                    json(&Outcome::Unrecorded { id: (), status: Status::Withdrawn, exit_status })?;
                 } else {
                     remark("withdrawn before it was recorded");
                 }
@@ -311,7 +312,7 @@ impl Follower {
                 0 | 1 => Vec::new(),
                 _ => self.by_step.into_iter().map(StepOutput::new).collect(),
             };
-            json(&Outcome { row: &row, stdout, stderr, step_output, exit_status: exit.code() })?;
+            json(&Outcome::Known { row: &row, stdout, stderr, step_output, exit_status: exit.code() })?;
         } else if !row.status.is_final() {
             remark(&format!("{} withdrawn; it was {} when last seen", row.id, row.status.text()));
         } else if let Some(words) = last_words(&row) {
@@ -322,22 +323,41 @@ impl Follower {
 }
 
 /// What `run --json` prints.
-#[derive(Serialize)]
-struct Outcome<'a> {
-    #[serde(flatten)]
-    row: &'a ProposalRow,
-    stdout: Blob,
-    stderr: Blob,
-    /// Of each step, where there are several.
-    #[serde(skip_serializing_if = "Vec::is_empty")]
-    step_output: Vec<StepOutput>,
-    exit_status: u8,
+#[derive(Serialize, JsonSchema)]
+#[serde(untagged)]
+pub enum Outcome<'a> {
+    /// What became of the proposal.
+    Known {
+        /// The proposal, as it is at the end.
+        #[serde(flatten)]
+        row: &'a ProposalRow,
+        /// All that it wrote on its standard output.
+        stdout: Blob,
+        /// All that it wrote on its standard error.
+        stderr: Blob,
+        /// The same of each step, where there are several.
+        #[serde(skip_serializing_if = "Vec::is_empty")]
+        step_output: Vec<StepOutput>,
+        /// What `brig run` exits with.
+        exit_status: u8,
+    },
+    /// It was taken back before it was recorded, so it has no name.
+    Unrecorded {
+        /// There is none.
+        id: (),
+        /// That it was withdrawn.
+        status: Status,
+        /// What `brig run` exits with.
+        exit_status: u8,
+    },
 }
 
 /// What was written while one step ran.
-#[derive(Serialize)]
-struct StepOutput {
+#[derive(Serialize, JsonSchema)]
+pub struct StepOutput {
+    /// On the standard output.
     stdout: Blob,
+    /// On the standard error.
     stderr: Blob,
 }
 

@@ -4,7 +4,8 @@ use std::io::{self, Write};
 
 use brig_core::problem::{Code, Problem};
 use brig_core::visible;
-use serde_json::json;
+use schemars::JsonSchema;
+use serde::Serialize;
 
 use super::context::Context;
 use super::exit::{Exit, Stop};
@@ -21,6 +22,17 @@ pub struct Args {
     /// End with the last console, unless runs or questions are open
     #[arg(long)]
     with_consoles: bool,
+}
+
+/// What `serve --json` prints once it is ready.
+#[derive(Debug, Serialize, JsonSchema)]
+pub struct Ready {
+    /// It can be asked.
+    ready: bool,
+    /// The socket for those who propose.
+    agent_socket: String,
+    /// The socket for those who decide.
+    operator_socket: String,
 }
 
 /// Serves until it is told to end. Prints one line when it is ready.
@@ -44,8 +56,8 @@ pub async fn serve(context: &Context, args: &Args) -> Result<Exit, Stop> {
     supervisor::serve(options, |ready: &supervisor::Ready| {
         let (agent, operator) = (ready.agent_socket.display(), ready.operator_socket.display());
         let line = if as_json {
-            json!({ "ready": true, "agent_socket": agent.to_string(), "operator_socket": operator.to_string() })
-                .to_string()
+            let ready = Ready { ready: true, agent_socket: agent.to_string(), operator_socket: operator.to_string() };
+            serde_json::to_string(&ready).unwrap_or_default()
         } else {
             format!("brig: ready, agent socket {agent}, operator socket {operator}")
         };

@@ -3,6 +3,8 @@
 use std::time::{Duration, Instant};
 
 use brig_core::problem::{Code, Problem};
+use schemars::JsonSchema;
+use serde::Serialize;
 
 use super::context::{Context, patiently};
 use super::exit::{Exit, Stop};
@@ -19,6 +21,13 @@ pub struct Args {
     /// Wait no longer than this for its end (a bare number is seconds)
     #[arg(short, long, value_name = "TIME", default_value = "30s", value_parser = values::duration)]
     timeout: u64,
+}
+
+/// What `stop --json` prints.
+#[derive(Debug, Serialize, JsonSchema)]
+pub struct Stopped {
+    /// It has ended.
+    stopped: bool,
 }
 
 /// Asks the supervisor to end, and waits until it has.
@@ -38,7 +47,7 @@ pub async fn stop(context: &Context, args: &Args) -> Result<Exit, Stop> {
         tokio::time::sleep(LOOK).await;
     }
     if context.json {
-        json(&serde_json::json!({ "stopped": true }))?;
+        json(&Stopped { stopped: true })?;
     } else {
         say("stopped")?;
     }

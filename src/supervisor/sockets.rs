@@ -6,8 +6,10 @@
 mod access;
 mod agent;
 mod body;
+mod describe;
 mod follow;
 mod listener;
+pub mod openapi;
 mod operator;
 mod reply;
 mod server;

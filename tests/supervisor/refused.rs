@@ -57,7 +57,7 @@ async fn whatever_is_wrong_with_a_request_is_said_with_what_to_do() {
             post(&json!({"steps": [{"argv": ["cat"]}], "stdin": "x".repeat(9 << 20)}).to_string()),
             413,
             "too_large",
-            "stdin and files: 9437184 bytes, which is over the limit of 8388608",
+            "code, stdin and files: 9437184 bytes, which is over the limit of 8388608",
         ),
         (post(&"x".repeat((16 << 20) + 1)), 413, "too_large", "the request's body is over 16777216 bytes"),
         (request("POST /v1/proposals?follow=perhaps", "{}"), 400, "malformed", "what follows the `?` cannot be read: "),

@@ -9,6 +9,7 @@ use std::time::{Duration, Instant};
 
 use bollard::query_parameters::{RemoveContainerOptionsBuilder, RemoveVolumeOptionsBuilder};
 use brig::api::client::Client;
+use brig::cli::answers::document;
 use rustix::process::{Pid, Signal, kill_process};
 use serde_json::Value;
 use tempfile::TempDir;
@@ -16,6 +17,7 @@ use tokio::io::{AsyncBufReadExt as _, AsyncRead, AsyncReadExt as _, BufReader};
 use tokio::process::{Child, ChildStdout, Command};
 
 use super::docker::{containers, daemon, until, volumes};
+use super::schema::{answer_of, assert_printed};
 
 /// Longer than anything here takes on a machine that is busy with other things.
 pub const BOUND: Duration = Duration::from_secs(60);
@@ -146,13 +148,13 @@ impl Brig {
         Running::spawn(self.command(args).stdin(Stdio::null()))
     }
 
-    /// Runs a command that succeeds and answers with JSON.
+    /// Runs a command that succeeds and answers with JSON, as its schema says.
     pub async fn json<S: AsRef<OsStr>>(&self, args: &[S]) -> Value {
         let mut all = vec![OsStr::new("--json")];
         all.extend(args.iter().map(AsRef::as_ref));
         let said = self.brig(&all).await;
         assert_eq!(said.code, 0, "{said:?}");
-        said.json()
+        assert_printed(&document(), &answer_of(args), said.text())
     }
 
     pub async fn rows(&self, args: &[&str]) -> Vec<Value> {

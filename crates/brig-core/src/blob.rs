@@ -3,8 +3,11 @@
 //! In JSON a blob is a string where it is UTF-8, and `{"base64": "…"}` where it is not, so that people can read most of
 //! them and no byte is lost.
 
+use std::borrow::Cow;
+
 use base64::Engine as _;
 use base64::engine::general_purpose::STANDARD;
+use schemars::{JsonSchema, Schema, SchemaGenerator, json_schema};
 use serde::{Deserialize, Deserializer, Serialize, Serializer};
 
 /// Bytes, written as text where they are text.
@@ -14,7 +17,7 @@ pub struct Blob(pub Vec<u8>);
 impl Blob {
     /// The bytes as text, with U+FFFD where they are not: for searching, never for showing or running.
     #[must_use]
-    pub fn lossy(&self) -> std::borrow::Cow<'_, str> {
+    pub fn lossy(&self) -> Cow<'_, str> {
         String::from_utf8_lossy(&self.0)
     }
 }
@@ -34,7 +37,7 @@ impl From<String> for Blob {
 #[derive(Serialize, Deserialize)]
 #[serde(untagged)]
 enum Form<'a> {
-    Text(std::borrow::Cow<'a, str>),
+    Text(Cow<'a, str>),
     Bytes(Base64),
 }
 
@@ -51,6 +54,27 @@ impl Serialize for Blob {
             Err(_) => Form::Bytes(Base64 { base64: STANDARD.encode(&self.0) }),
         }
         .serialize(serializer)
+    }
+}
+
+impl JsonSchema for Blob {
+    fn schema_name() -> Cow<'static, str> {
+        "Blob".into()
+    }
+
+    fn json_schema(_: &mut SchemaGenerator) -> Schema {
+        json_schema!({
+            "description": "Bytes: a string where they are UTF-8, an object with their base64 where they are not.",
+            "oneOf": [
+                { "type": "string" },
+                {
+                    "type": "object",
+                    "properties": { "base64": { "type": "string", "contentEncoding": "base64" } },
+                    "required": ["base64"],
+                    "additionalProperties": false,
+                },
+            ],
+        })
     }
 }
 

@@ -4,6 +4,7 @@
 //! versioned and without alternatives (see [`crate::encoding`]); test vectors are committed in `tests` below, so a change
 //! of the encoding cannot go unnoticed.
 
+use schemars::JsonSchema;
 use serde::{Deserialize, Serialize};
 
 use crate::blob::Blob;
@@ -11,7 +12,7 @@ use crate::encoding::Encoder;
 use crate::profile::{Cage, Hash, Profile, SandboxSpec};
 
 /// What is approved, byte for byte.
-#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
 pub struct Envelope {
     /// What runs, in order.
     pub steps: Vec<Step>,
@@ -38,7 +39,7 @@ pub struct Envelope {
 }
 
 /// One command, or one piece of code.
-#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
 pub struct Step {
     /// Program and arguments, at least one; of code the arguments alone, which may be none.
     pub argv: Vec<Blob>,
@@ -53,7 +54,7 @@ pub struct Step {
 }
 
 /// Source text in one language.
-#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
 pub struct Code {
     /// One of the cage's interpreters.
     pub language: String,
@@ -62,7 +63,7 @@ pub struct Code {
 }
 
 /// A file that comes with a proposal.
-#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
 #[serde(deny_unknown_fields)]
 pub struct File {
     /// Relative to the profile's working directory.

@@ -2,13 +2,15 @@
 
 use std::fmt;
 
+use schemars::JsonSchema;
 use serde::{Deserialize, Serialize};
 
 /// Names one proposal, and the run that it may lead to: a proposal has at most one run.
 ///
 /// Eight characters of Crockford's base 32 in lower case, made by the supervisor from 40 random bits.
-#[derive(Clone, Debug, PartialEq, Eq, PartialOrd, Ord, Hash, Serialize, Deserialize)]
+#[derive(Clone, Debug, PartialEq, Eq, PartialOrd, Ord, Hash, Serialize, Deserialize, JsonSchema)]
 #[serde(transparent)]
+#[schemars(extend("pattern" = "^[0-9a-hjkmnp-tv-z]{8}$"))]
 pub struct ProposalId(pub String);
 
 impl ProposalId {
@@ -34,8 +36,9 @@ impl fmt::Display for ProposalId {
 }
 
 /// Names one sandbox: the supervisor's start, then a number that counts up in it, as in `k3f9-17`.
-#[derive(Clone, Debug, PartialEq, Eq, PartialOrd, Ord, Hash, Serialize, Deserialize)]
+#[derive(Clone, Debug, PartialEq, Eq, PartialOrd, Ord, Hash, Serialize, Deserialize, JsonSchema)]
 #[serde(transparent)]
+#[schemars(extend("pattern" = "^[0-9a-hjkmnp-tv-z]{4}-[0-9]+$"))]
 pub struct SandboxId(pub String);
 
 impl fmt::Display for SandboxId {

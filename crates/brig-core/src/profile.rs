@@ -1,7 +1,9 @@
 //! Profiles: declared cages, and what they resolve to.
 
+use std::borrow::Cow;
 use std::collections::BTreeMap;
 
+use schemars::{JsonSchema, Schema, SchemaGenerator, json_schema};
 use serde::{Deserialize, Serialize};
 use sha2::{Digest as _, Sha256};
 
@@ -44,7 +46,7 @@ impl Profile {
 }
 
 /// What a sandbox is made of: all that is fixed when it is created. Part of what an operator approves.
-#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
 pub struct Cage {
     /// The image's reference, as in `busybox:1.37`.
     pub image: String,
@@ -124,7 +126,7 @@ impl Cage {
 }
 
 /// Where the value of a secret variable is taken from when a run begins.
-#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
 #[serde(rename_all = "lowercase")]
 pub enum SecretSource {
     /// A variable of the operator's, which is to say of the supervisor's own environment.
@@ -146,7 +148,7 @@ impl SecretSource {
 
 /// A directory or file of the host that sandboxes can read and nobody in them can write. Its content can change after
 /// an approval.
-#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
 pub struct Volume {
     /// Absolute path on the engine's host.
     pub source: String,
@@ -155,7 +157,7 @@ pub struct Volume {
 }
 
 /// What runs code of one language.
-#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
 pub struct Interpreter {
     /// Program and arguments, as in `python3 -I`.
     pub command: Vec<String>,
@@ -164,7 +166,7 @@ pub struct Interpreter {
 }
 
 /// A process limit, soft and hard.
-#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
 pub struct Ulimit {
     /// What applies.
     pub soft: u64,
@@ -173,7 +175,7 @@ pub struct Ulimit {
 }
 
 /// What of the network a sandbox reaches.
-#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
 #[serde(rename_all = "lowercase")]
 pub enum Network {
     /// Nothing but its own loopback.
@@ -274,6 +276,20 @@ impl Serialize for Hash {
     }
 }
 
+impl JsonSchema for Hash {
+    fn schema_name() -> Cow<'static, str> {
+        "Hash".into()
+    }
+
+    fn json_schema(_: &mut SchemaGenerator) -> Schema {
+        json_schema!({
+            "type": "string",
+            "pattern": "^[0-9a-f]{64}$",
+            "description": "A SHA-256 hash: 64 hexadecimal digits.",
+        })
+    }
+}
+
 impl<'de> Deserialize<'de> for Hash {
     fn deserialize<D: serde::Deserializer<'de>>(deserializer: D) -> Result<Self, D::Error> {
         let text = String::deserialize(deserializer)?;
@@ -291,7 +307,7 @@ pub struct ResolvedImage {
 }
 
 /// Where an image came from.
-#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
 #[serde(rename_all = "lowercase")]
 pub enum ImageSource {
     /// The daemon had it.

@@ -2,6 +2,7 @@
 
 use std::collections::BTreeMap;
 
+use schemars::JsonSchema;
 use serde::{Deserialize, Serialize};
 
 use crate::blob::Blob;
@@ -10,7 +11,7 @@ use crate::profile::Hash;
 use crate::time::Wall;
 
 /// A proposal as an agent sends it, before admission.
-#[derive(Clone, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
+#[derive(Clone, Debug, Default, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
 #[serde(deny_unknown_fields)]
 pub struct Draft {
     /// The profile's name; the default profile when it is not set.
@@ -42,7 +43,7 @@ pub struct Draft {
 }
 
 /// One step as an agent sends it: a program with its arguments, or code.
-#[derive(Clone, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
+#[derive(Clone, Debug, Default, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
 #[serde(deny_unknown_fields)]
 pub struct DraftStep {
     /// Program and arguments; of code the arguments alone.
@@ -63,7 +64,7 @@ pub struct DraftStep {
 }
 
 /// Who proposes.
-#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
 pub struct Agent {
     /// The token's name, or else the peer's user name.
     pub name: String,
@@ -76,7 +77,7 @@ pub struct Agent {
 }
 
 /// Who decides, kills and looks.
-#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
 pub struct Operator {
     /// The peer's user name.
     pub name: String,
@@ -85,7 +86,7 @@ pub struct Operator {
 }
 
 /// What a policy said, and by which rule.
-#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
 pub struct Ruling {
     /// Allow or ask.
     pub effect: Judgement,
@@ -104,7 +105,7 @@ impl Ruling {
 }
 
 /// What a policy can say.
-#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
 #[serde(rename_all = "lowercase")]
 pub enum Judgement {
     /// It runs without a question.
@@ -114,7 +115,7 @@ pub enum Judgement {
 }
 
 /// The one answer to a proposal.
-#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
 pub struct Verdict {
     /// What was decided.
     pub kind: VerdictKind,
@@ -130,7 +131,7 @@ pub struct Verdict {
 }
 
 /// What can be decided.
-#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
 #[serde(rename_all = "kebab-case")]
 pub enum VerdictKind {
     /// It may run once, as it is.
@@ -144,7 +145,7 @@ pub enum VerdictKind {
 }
 
 /// Who or what decided.
-#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
 #[serde(rename_all = "lowercase", tag = "kind")]
 pub enum Decider {
     /// A person.
@@ -166,7 +167,7 @@ pub enum Decider {
 }
 
 /// How a run ended. Every run has exactly one end.
-#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
 pub struct RunEnd {
     /// In one word.
     pub kind: EndKind,
@@ -197,7 +198,7 @@ pub struct RunEnd {
 }
 
 /// How one of several steps ended.
-#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
 pub struct StepEnd {
     /// In one word.
     pub kind: StepKind,
@@ -219,7 +220,7 @@ pub struct StepEnd {
 }
 
 /// The ways in which one of several steps ends.
-#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
 #[serde(rename_all = "lowercase")]
 pub enum StepKind {
     /// By itself, by exit or by signal.
@@ -233,7 +234,7 @@ pub enum StepKind {
 }
 
 /// The ways in which a run ends.
-#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
 #[serde(rename_all = "lowercase")]
 pub enum EndKind {
     /// By itself, by exit or by signal.
@@ -251,7 +252,7 @@ pub enum EndKind {
 }
 
 /// What a run used.
-#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
 pub struct RunUsage {
     /// Microseconds from the request's arrival in the sandbox to the end of its last process.
     pub wall_us: u64,
@@ -264,7 +265,7 @@ pub struct RunUsage {
 }
 
 /// Which of the two streams.
-#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash, Serialize, Deserialize)]
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash, Serialize, Deserialize, JsonSchema)]
 #[serde(rename_all = "lowercase")]
 pub enum OutputStream {
     /// Standard output.
@@ -274,7 +275,7 @@ pub enum OutputStream {
 }
 
 /// What a run wrote: the journal's hash chain covers the output through these.
-#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
 pub struct OutputSummary {
     /// Bytes kept of the standard output.
     pub stdout_bytes: u64,
@@ -354,7 +355,7 @@ pub enum Outcome {
 }
 
 /// The status of a proposal in one word, as every surface says it.
-#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash, Serialize, Deserialize)]
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash, Serialize, Deserialize, JsonSchema)]
 #[serde(rename_all = "lowercase")]
 pub enum Status {
     /// Its image is being fetched, or it is being recorded.

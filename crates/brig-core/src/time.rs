@@ -1,5 +1,6 @@
 //! Time as the core sees it: handed in with every event, never read.
 
+use schemars::JsonSchema;
 use serde::{Deserialize, Serialize};
 
 /// Milliseconds on a clock that only goes forward, counted from the supervisor's start.
@@ -21,7 +22,7 @@ impl Mono {
 }
 
 /// Milliseconds since 1970-01-01T00:00:00Z: what people read, and what may jump.
-#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, PartialOrd, Ord, Hash, Serialize, Deserialize)]
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, PartialOrd, Ord, Hash, Serialize, Deserialize, JsonSchema)]
 #[serde(transparent)]
 pub struct Wall(pub i64);
 

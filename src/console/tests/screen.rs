@@ -1,8 +1,9 @@
 //! What is on the screen: at every size, with every theme, with hostile text, and in which colours.
 
+use brig_core::envelope;
 use brig_core::id::ProposalId;
 use brig_core::problem::{Code, Problem};
-use brig_core::profile::ImageSource;
+use brig_core::profile::{ImageSource, Interpreter, SecretSource, Volume};
 use crossterm::event::KeyCode;
 use ratatui::buffer::Buffer;
 use ratatui::style::{Color, Modifier};
@@ -173,6 +174,31 @@ fn nothing_of_a_proposal_is_left_out_of_its_review() {
         let position = |part: &str| text.find(part).unwrap();
         assert!(position("Step 1") < position("because"), "the agent's words come after the command");
     }
+}
+
+#[test]
+fn what_a_run_is_lent_is_in_its_review() {
+    let row = proposal("k3f9a1bc", "claude", "python: print(1)", "because");
+    let mut all = detail(&row, &["--verbose"]);
+    all.steps[0].code = Some(envelope::Code { language: "python".into(), source: "import os\nprint(1)".into() });
+    all.cage.secrets.insert("TOKEN".into(), SecretSource::File("/etc/token".into()));
+    all.cage.volumes.push(Volume { source: "/srv/data".into(), target: "/data".into() });
+    let interpreter = Interpreter { command: vec!["python3".into(), "-I".into()], prewarm: true };
+    all.cage.interpreters.insert("python".into(), interpreter);
+    let lines = super::super::review::lines(&all, 96);
+    let prose: String = lines.iter().flat_map(|line| [line.text.as_str(), " "]).collect();
+    for part in [
+        "Code in python:",
+        "print(1)",
+        "with the arguments --verbose",
+        "the secret TOKEN, taken from the file /etc/token",
+        "It can read /srv/data of the host, mounted at /data",
+        "What is mounted can change after the approval",
+        "Code in python is run by python3 -I, which has been started before",
+    ] {
+        assert!(prose.contains(part), "lacks {part}: {prose}");
+    }
+    assert!(!prose.contains("Nothing of this machine is mounted"), "{prose}");
 }
 
 #[test]

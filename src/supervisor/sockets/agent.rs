@@ -2,25 +2,25 @@
 
 use std::time::Duration;
 
-use axum::Router;
 use axum::extract::{ConnectInfo, State};
 use axum::response::Response;
-use axum::routing::{get, post};
 use brig_core::id::ProposalId;
 use brig_core::machine::Answer;
 use brig_core::problem::{Code, Problem};
 use brig_core::proposal::{Agent, Draft};
 use hyper::HeaderMap;
+use schemars::JsonSchema;
 use serde::Deserialize;
 use tokio::sync::oneshot;
 use tokio::time::{Instant, interval, timeout, timeout_at};
 
 use super::access::Peer;
 use super::body::{Payload, Taken};
+use super::describe::Route;
 use super::follow::{self, Left, Lines, not_found, say};
 use super::reply::{self, Named, Options, Refusal};
 use super::server::Services;
-use crate::api::wire::{Done, FollowLine, ProposalDetail};
+use crate::api::wire::{Done, FollowLine, ProfileRow, ProposalDetail};
 use crate::supervisor::message::{Query as Look, Request};
 use crate::supervisor::view;
 
@@ -30,16 +30,56 @@ const LONGEST_WAIT_MS: u64 = 60_000;
 const PATIENCE: Duration = Duration::from_millis(250);
 
 /// The agent socket's requests.
-pub fn routes() -> Router<Services> {
-    Router::new()
-        .route("/v1/proposals", post(propose))
-        .route("/v1/proposals/{id}", get(show))
-        .route("/v1/proposals/{id}/output", get(output))
-        .route("/v1/proposals/{id}/withdraw", post(withdraw))
-        .route("/v1/profiles", get(profiles))
+pub fn routes() -> Vec<Route> {
+    vec![
+        Route::post("/v1/proposals", "propose", "Propose", propose)
+            .details(
+                "Answers with the proposal in full once it is recorded, which can take as long as bringing the image \
+                 does; with `follow=true` with lines until it is over. What is refused within 250 ms is answered with \
+                 its HTTP status, followed or not. What takes longer begins its lines with notes, and a refusal then \
+                 comes as a `problem` line under the status 200.",
+            )
+            .query::<ProposeOptions>()
+            .body::<Draft>()
+            .json::<ProposalDetail>()
+            .lines::<FollowLine>()
+            .refuses(&[Code::InvalidField, Code::UnknownProfile, Code::Loosens, Code::KeyConflict, Code::NotFound])
+            .refuses(&[Code::JournalFailed, Code::LocalIo, Code::Unsupported, Code::ImageUnavailable])
+            .refuses(&[Code::EngineUnreachable, Code::EngineTimeout, Code::EngineRefused, Code::EngineProtocol]),
+        Route::get("/v1/proposals/{id}", "show", "Look at a proposal, or wait for its end", show)
+            .details("The proposal in full. One that is no longer in memory is read from the journal.")
+            .about_a_proposal()
+            .query::<WaitOptions>()
+            .json::<ProposalDetail>(),
+        Route::get("/v1/proposals/{id}/output", "output", "Read what a run wrote, and follow it", output)
+            .details(
+                "The proposal, what was written, in order and without gaps, and with `follow` each change until its end.",
+            )
+            .about_a_proposal()
+            .query::<OutputOptions>()
+            .lines::<FollowLine>(),
+        Route::post("/v1/proposals/{id}/withdraw", "withdraw", "Take a proposal back", withdraw)
+            .details("One that waits becomes `withdrawn`; one that is approved or runs is killed. No body.")
+            .about_a_proposal()
+            .json::<Done>()
+            .refuses(&[Code::NotWaiting]),
+        Route::get("/v1/profiles", "profiles", "List what can be named as `profile`", profiles)
+            .json::<Vec<ProfileRow>>(),
+        Route::get("/v1/openapi.json", "openapi", "This description", document).json::<serde_json::Value>(),
+    ]
 }
 
-#[derive(Deserialize)]
+/// What this socket answers to, for programs.
+async fn document(
+    State(services): State<Services>,
+    ConnectInfo(peer): ConnectInfo<Peer>,
+    headers: HeaderMap,
+) -> Result<Response, Refusal> {
+    services.access.agent(peer, &headers)?;
+    Ok(reply::ready_json(super::openapi::AGENT))
+}
+
+#[derive(Deserialize, JsonSchema)]
 struct ProposeOptions {
     /// Answer with lines: what becomes of it, and its output.
     #[serde(default)]
@@ -169,9 +209,9 @@ impl Conversation {
     }
 }
 
-#[derive(Deserialize)]
+#[derive(Deserialize, JsonSchema)]
 struct WaitOptions {
-    /// Milliseconds to wait for its end; what it is then is answered.
+    /// Milliseconds to wait for its end, at most a minute; what it is then is answered.
     #[serde(default)]
     wait_ms: u64,
 }
@@ -194,7 +234,7 @@ async fn show(
 }
 
 /// What of a run's output is asked for, on either socket.
-#[derive(Deserialize)]
+#[derive(Deserialize, JsonSchema)]
 pub struct OutputOptions {
     /// The number of the first chunk.
     #[serde(default)]

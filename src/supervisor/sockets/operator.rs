@@ -1,23 +1,23 @@
 //! What operators can ask: look at everything, decide, kill, end the supervisor.
 
-use axum::Router;
 use axum::extract::{ConnectInfo, FromRequestParts, State};
 use axum::response::Response;
-use axum::routing::{get, post};
 use brig_core::id::{ProposalId, SandboxId};
 use brig_core::machine::{Choice as Decision, Event, Target};
 use brig_core::problem::{Code, Problem};
 use brig_core::proposal::{Operator, Status};
 use hyper::http::request::Parts;
+use schemars::JsonSchema;
 use serde::Deserialize;
 
 use super::access::Peer;
 use super::agent::{OutputOptions, detail, stream_output};
 use super::body::Payload;
+use super::describe::Route;
 use super::follow::{self, not_found};
 use super::reply::{self, Named, Options, Refusal};
 use super::server::Services;
-use crate::api::wire::{Choice, Done, ProposalRow, Snapshot, VerdictRequest};
+use crate::api::wire::{Choice, Done, FollowLine, ProposalDetail, ProposalRow, Snapshot, Update, VerdictRequest};
 use crate::supervisor::message::{Message, Query as Look, Request};
 use crate::supervisor::watcher;
 
@@ -25,17 +25,62 @@ use crate::supervisor::watcher;
 const CANDIDATES: usize = 5;
 
 /// The operator socket's requests.
-pub fn routes() -> Router<Services> {
-    Router::new()
-        .route("/v1/snapshot", get(snapshot))
-        .route("/v1/events", get(events))
-        .route("/v1/proposals", get(proposals))
-        .route("/v1/proposals/{id}", get(show))
-        .route("/v1/proposals/{id}/output", get(output))
-        .route("/v1/proposals/{id}/verdict", post(verdict))
-        .route("/v1/proposals/{id}/kill", post(kill_run))
-        .route("/v1/sandboxes/{id}/kill", post(kill_sandbox))
-        .route("/v1/shutdown", post(shutdown))
+pub fn routes() -> Vec<Route> {
+    vec![
+        Route::get("/v1/snapshot", "snapshot", "Look at everything at one moment", snapshot)
+            .details(
+                "The oldest proposal first. Of the proposals that are over, the last 200 are remembered; older ones are \
+                 read from the journal when they are asked for by their `id`.",
+            )
+            .json::<Snapshot>(),
+        Route::get("/v1/events", "events", "Follow everything that changes", events)
+            .details(
+                "A snapshot, then every change, until the client goes away. Whoever holds this open counts as a console.",
+            )
+            .lines::<Update>(),
+        Route::get("/v1/proposals", "proposals", "List the proposals that are remembered, the oldest first", proposals)
+            .query::<ListOptions>()
+            .json::<Vec<ProposalRow>>(),
+        Route::get("/v1/proposals/{id}", "show", "Look at a proposal", show)
+            .details("The proposal in full. One that is no longer in memory is read from the journal.")
+            .about_a_proposal()
+            .json::<ProposalDetail>(),
+        Route::get("/v1/proposals/{id}/output", "output", "Read what a run wrote, and follow it", output)
+            .details(
+                "The proposal, what was written, in order and without gaps, and with `follow` each change until its end.",
+            )
+            .about_a_proposal()
+            .query::<OutputOptions>()
+            .lines::<FollowLine>(),
+        Route::post("/v1/proposals/{id}/verdict", "verdict", "Decide", verdict)
+            .details("Answers with the proposal in full, once the verdict is durable. A verdict is given once.")
+            .about_a_proposal()
+            .body::<VerdictRequest>()
+            .json::<ProposalDetail>()
+            .refuses(&[Code::InvalidField, Code::DigestMismatch, Code::NotWaiting]),
+        Route::post("/v1/proposals/{id}/kill", "kill_run", "Kill a run, or take back an approval", kill_run)
+            .details("Answers at once; the end follows. No body.")
+            .about_a_proposal()
+            .json::<Done>()
+            .refuses(&[Code::NotRunning]),
+        Route::post("/v1/sandboxes/{id}/kill", "kill_sandbox", "Kill a sandbox, whatever is in it", kill_sandbox)
+            .details("Answers at once; the end follows. No body.")
+            .about("The sandbox's whole `id`.")
+            .json::<Done>()
+            .refuses(&[Code::NotRunning]),
+        Route::post("/v1/shutdown", "shutdown", "End the supervisor", shutdown)
+            .details(
+                "What runs is killed, sandboxes are thrown away, what waits goes on waiting in the journal. No body. \
+                 Answers at once; it has ended when its sockets are gone, after 8 seconds at the latest.",
+            )
+            .json::<Done>(),
+        Route::get("/v1/openapi.json", "openapi", "This description", document).json::<serde_json::Value>(),
+    ]
+}
+
+/// What this socket answers to, for programs.
+async fn document(_: Asker) -> Response {
+    reply::ready_json(super::openapi::OPERATOR)
 }
 
 /// The operator who asks: a request that takes this is refused to everybody else, before its body is read.
@@ -68,7 +113,7 @@ async fn events(State(services): State<Services>, _: Asker) -> Response {
     reply::lines(stream)
 }
 
-#[derive(Deserialize)]
+#[derive(Deserialize, JsonSchema)]
 struct ListOptions {
     /// Only those that stand so.
     status: Option<Status>,

@@ -27,13 +27,14 @@ impl From<Problem> for Refusal {
 
 impl IntoResponse for Refusal {
     fn into_response(self) -> Response {
-        let status = status(self.0.code);
-        (status, axum::Json(ErrorBody { error: self.0 })).into_response()
+        let code = self.0.code;
+        // The code goes along for `describe::router` to look at.
+        (status(code), axum::Extension(code), axum::Json(ErrorBody { error: self.0 })).into_response()
     }
 }
 
 /// The HTTP status of a problem. Programs go by the code; the status is for those who only know HTTP.
-const fn status(code: Code) -> StatusCode {
+pub const fn status(code: Code) -> StatusCode {
     match code {
         Code::Malformed | Code::InvalidField | Code::Loosens | Code::UnknownProfile | Code::Ambiguous => {
             StatusCode::BAD_REQUEST
@@ -60,6 +61,11 @@ const fn status(code: Code) -> StatusCode {
 /// A value, as an answer.
 pub fn json(value: &impl Serialize) -> Response {
     (StatusCode::OK, [(CONTENT_TYPE, "application/json")], crate::api::ndjson(value)).into_response()
+}
+
+/// What is written as JSON already, as an answer.
+pub fn ready_json(text: &'static str) -> Response {
+    (StatusCode::OK, [(CONTENT_TYPE, "application/json")], text).into_response()
 }
 
 /// Lines, as an answer that goes on for as long as there are any.

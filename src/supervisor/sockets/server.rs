@@ -23,6 +23,7 @@ use tokio::net::UnixListener;
 use tokio::sync::oneshot;
 
 use super::access::Access;
+use super::describe::router;
 use super::listener::{Bounded, Connection, Places};
 use super::reply::Refusal;
 use super::{agent, operator};
@@ -74,8 +75,8 @@ impl Servers {
             let _ = fs::remove_file(agent);
         })?;
         Ok(Self {
-            agent: (agents, complete(agent::routes()).with_state(services.clone())),
-            operator: (operators, complete(operator::routes()).with_state(services)),
+            agent: (agents, complete(router(agent::routes())).with_state(services.clone())),
+            operator: (operators, complete(router(operator::routes())).with_state(services)),
         })
     }
 

@@ -15,6 +15,7 @@ use crate::problem::{Code, Problem};
 use crate::profile::{Hash, Profile, ResolvedImage, SandboxSpec};
 use crate::proposal::{Agent, Draft, EndKind};
 use crate::time::{Mono, Now, Wall};
+use schemars::JsonSchema;
 use serde::{Deserialize, Serialize};
 
 /// How long refilling keeps away from a lease: making a container slows down the run that has just begun.
@@ -67,7 +68,7 @@ pub struct ImageState {
 }
 
 /// The states of a pool.
-#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
 #[serde(rename_all = "lowercase")]
 pub enum PoolState {
     /// Not used yet, so nothing is kept warm.

@@ -1,5 +1,6 @@
 //! One sandbox, as the state knows it.
 
+use schemars::JsonSchema;
 use serde::{Deserialize, Serialize};
 
 use crate::id::ProposalId;
@@ -35,7 +36,7 @@ pub struct Sandbox {
 }
 
 /// The states of a sandbox.
-#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash, Serialize, Deserialize)]
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash, Serialize, Deserialize, JsonSchema)]
 #[serde(rename_all = "lowercase")]
 pub enum SandboxState {
     /// Being made.
