@@ -105,6 +105,9 @@ pub struct ProposalDetail {
     pub cage: Cage,
     /// The image, as the daemon knows it.
     pub image_id: String,
+    /// When and by which limit its output was removed, for people, if it was.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub output_pruned: Option<String>,
 }
 
 impl ProposalDetail {
@@ -122,6 +125,7 @@ impl ProposalDetail {
             output_limit: envelope.output_limit,
             cage: envelope.cage.clone(),
             image_id: envelope.image_id.clone(),
+            output_pruned: None,
         }
     }
 }
@@ -247,6 +251,9 @@ pub struct SupervisorRow {
     /// Why the journal cannot be written, and since when. Nothing new runs then.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub journal_problem: Option<Since>,
+    /// What the journal takes, and may take. Missing until it was looked at.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub disk: Option<brig_core::retention::Usage>,
     /// What is wrong with the settings that were changed last; the ones before are in force.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub config_problem: Option<Since>,

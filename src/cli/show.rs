@@ -40,8 +40,19 @@ pub async fn show(context: &Context, args: &Args) -> Result<Exit, Stop> {
 /// that nothing of it can be forgotten here.
 #[must_use]
 pub fn text(detail: &ProposalDetail) -> String {
-    let ProposalDetail { row, full_reason, steps, keep_going, stdin, files, timeout_ms, output_limit, cage, image_id } =
-        detail;
+    let ProposalDetail {
+        row,
+        full_reason,
+        steps,
+        keep_going,
+        stdin,
+        files,
+        timeout_ms,
+        output_limit,
+        cage,
+        image_id,
+        output_pruned,
+    } = detail;
     let mut page = Page::default();
     page.field("proposal", &row.id.0);
     page.field("digest", &row.digest.hex());
@@ -76,6 +87,9 @@ pub fn text(detail: &ProposalDetail) -> String {
     page.field("limits", &format!("{}, {} output", duration_text(*timeout_ms), size_text(*output_limit)));
     page.cage(&row.profile, cage, image_id);
     page.outcome(row);
+    if let Some(pruned) = output_pruned {
+        page.field("output", &line(pruned));
+    }
     page.text
 }
 
@@ -274,6 +288,7 @@ mod tests {
                 scratch_exec: true,
             },
             image_id: "sha256:1".into(),
+            output_pruned: None,
         }
     }
 

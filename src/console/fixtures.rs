@@ -173,6 +173,7 @@ pub fn supervisor() -> SupervisorRow {
         }),
         engine_problem: None,
         journal_problem: None,
+        disk: None,
         config_problem: None,
         ends_with_consoles: true,
         consoles: 1,
@@ -335,6 +336,7 @@ pub fn detail(row: &ProposalRow, argv: &[&str]) -> ProposalDetail {
         output_limit: 8 << 20,
         cage: cage(),
         image_id: "sha256:1f2e3d4c5b6a".into(),
+        output_pruned: None,
     }
 }
 

@@ -152,8 +152,8 @@ async fn follow(client: Client, id: ProposalId, messages: mpsc::Sender<Msg>) {
         };
         let over = match &result {
             Ok(over) => *over,
-            // It is not remembered any more, so asking again is of no use.
-            Err(problem) => problem.code == Code::NotFound,
+            // It is not remembered or not kept any more, so asking again is of no use.
+            Err(problem) => matches!(problem.code, Code::NotFound | Code::Pruned),
         };
         if result.is_err() || over {
             let state = Msg::OutputState(id.clone(), result.map(|_| ()));

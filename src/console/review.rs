@@ -153,8 +153,19 @@ impl Review {
 /// forgotten here.
 #[must_use]
 pub fn lines(detail: &ProposalDetail, width: usize) -> Vec<Line> {
-    let ProposalDetail { row, full_reason, steps, keep_going, stdin, files, timeout_ms, output_limit, cage, image_id } =
-        detail;
+    let ProposalDetail {
+        row,
+        full_reason,
+        steps,
+        keep_going,
+        stdin,
+        files,
+        timeout_ms,
+        output_limit,
+        cage,
+        image_id,
+        output_pruned,
+    } = detail;
     let mut out = Writer { lines: Vec::new(), width: width.saturating_sub(INDENT).max(8) };
     if let Some(why) = &row.returned {
         out.heading("Sent back to ask");
@@ -179,6 +190,9 @@ pub fn lines(detail: &ProposalDetail, width: usize) -> Vec<Line> {
     );
     claims(row, full_reason, &mut out);
     facts(row, &mut out);
+    if let Some(pruned) = output_pruned {
+        out.words(Kind::Plain, &format!("Its output was {}.", shown(pruned)));
+    }
     out.lines
 }
 

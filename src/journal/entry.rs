@@ -68,6 +68,8 @@ pub(super) const fn kind(entry: &Entry) -> &'static str {
         Entry::Launched { .. } => "launched",
         Entry::KillRequested { .. } => "kill-requested",
         Entry::Ended { .. } => "ended",
+        Entry::OutputPruned { .. } => "output-pruned",
+        Entry::JournalPruned { .. } => "journal-pruned",
         Entry::Stopped {} => "stopped",
     }
 }

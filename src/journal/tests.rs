@@ -1,7 +1,9 @@
 //! Real files, real threads, no sleeps.
 
 mod durability;
+mod model;
 mod opening;
+mod pruning;
 mod reading;
 mod verifying;
 mod writing;

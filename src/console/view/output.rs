@@ -1,5 +1,6 @@
 //! The last pane: what is selected. The output of a run, or what there is to say of a question, a sandbox or a pool.
 
+use brig_core::problem::Code;
 use brig_core::profile::ImageSource;
 use brig_core::proposal::{OutputStream, RunEnd, Status};
 use ratatui::layout::Rect;
@@ -90,6 +91,10 @@ fn draw_run(state: &State, row: &ProposalRow, area: Rect, painter: &mut Painter<
         draw_lines(output, text_area, painter);
         if output.ring.end() == 0 && output.complete {
             painter.put(inside.x + GUTTER, inside.y, inside.width - GUTTER, "It wrote nothing.", theme.dim);
+        }
+        if let Some(problem) = output.problem.as_ref().filter(|problem| problem.code == Code::Pruned) {
+            let text = shown(&problem.message);
+            painter.put(inside.x + GUTTER, inside.y, inside.width - GUTTER, &text, theme.dim);
         }
     }
     let problem = output.and_then(|output| output.problem.as_ref());

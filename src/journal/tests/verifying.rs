@@ -52,7 +52,7 @@ async fn each_kind_of_tampering_is_found_at_the_first_wrong_entry() {
         ("removed", "DELETE FROM entries WHERE number = 6", Some(6)),
         (
             "before the first",
-            "INSERT INTO entries SELECT 0, at, kind, proposal, body, hash FROM entries WHERE number = 1",
+            "INSERT INTO entries SELECT 0, at, kind, proposal, body, hash, total FROM entries WHERE number = 1",
             Some(1),
         ),
         (
@@ -83,8 +83,17 @@ async fn each_kind_of_tampering_is_found_at_the_first_wrong_entry() {
         ("output of nobody", "INSERT INTO output VALUES ('u', 0, 0, 1, 0, x'78')", None),
         ("opened again", "UPDATE proposals SET closed = NULL WHERE id = 'r'", Some(5)),
         ("index row removed", "DELETE FROM proposals WHERE id = 's'", Some(7)),
-        ("index row added", "INSERT INTO proposals VALUES ('u', 1, NULL, 0, 'a', NULL, x'')", None),
+        ("index row added", "INSERT INTO proposals VALUES ('u', 1, NULL, 0, 'a', NULL, x'', NULL, NULL)", None),
         ("draft of a key changed", "UPDATE proposals SET draft_hash = zeroblob(32) WHERE id = 't'", Some(11)),
+        ("size of an entry", "UPDATE entries SET total = total + 1 WHERE number = 6", Some(6)),
+        ("size of its output", "UPDATE proposals SET output = 0 WHERE id = 's'", Some(10)),
+        ("said to be pruned", "UPDATE proposals SET pruned = 11 WHERE id = 's'", Some(10)),
+        ("said to be pruned before its end", "UPDATE proposals SET pruned = 2 WHERE id = 's'", Some(10)),
+        (
+            "said to be pruned later",
+            "UPDATE proposals SET pruned = 13 WHERE id = 's'; DELETE FROM output WHERE proposal = 's'",
+            Some(13),
+        ),
         ("key changed", "UPDATE proposals SET key = 'other' WHERE id = 't'", Some(11)),
     ] {
         let home = Home::new();

@@ -154,6 +154,11 @@ pub enum Event {
         /// All of them.
         profiles: Vec<Profile>,
     },
+    /// The journal may take nothing new, as its limits or its disk are full, or it may again.
+    JournalFull {
+        /// Why not.
+        problem: Option<Problem>,
+    },
     /// Time has passed.
     Tick,
     /// The supervisor shall end.

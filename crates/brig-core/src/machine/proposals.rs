@@ -213,7 +213,10 @@ impl State {
                 return Err(Problem::new(Code::ShuttingDown, "the supervisor is ending, so it would not run")
                     .help("it waits again when the supervisor is back"));
             }
-            Choice::Approve => VerdictKind::Approved,
+            Choice::Approve => {
+                self.refuse_when_full()?;
+                VerdictKind::Approved
+            }
             Choice::Reject if reason.trim().is_empty() => {
                 return Err(Problem::new(Code::InvalidField, "reason is empty")
                     .help("the agent is given the reason, so that it can do better"));

@@ -417,6 +417,8 @@ fn kinds(entries: &[Entry]) -> Vec<&'static str> {
         Entry::KillRequested { .. } => "kill-requested",
         Entry::Ended { .. } => "ended",
         Entry::Gap { .. } => "gap",
+        Entry::OutputPruned { .. } => "output-pruned",
+        Entry::JournalPruned { .. } => "journal-pruned",
         Entry::Stopped {} => "stopped",
     };
     entries.iter().map(kind).collect()
