@@ -119,6 +119,7 @@ pub async fn serve_with(
     let (journal, recovered) = Journal::open(&places.journal())?;
     let started = Entry::Started { version: env!("CARGO_PKG_VERSION").to_owned(), pid: owner.pid };
     journal.record(vec![(clock::wall(), started)]).await?;
+    journal.retain(settings.retention)?;
     let token = new_token()?;
 
     let (mailbox, inbox) = Mailbox::new();
@@ -159,7 +160,8 @@ pub async fn serve_with(
         tokio::spawn(watcher::engine(Arc::clone(&engine), mailbox.clone(), Arc::clone(&came))),
         tokio::spawn(watcher::reap(Arc::clone(&engine), mailbox.clone(), came, owner, process::host())),
         tokio::spawn(watcher::sample(engine, meters, mailbox.clone(), consoles)),
-        tokio::spawn(watcher::profiles(places.clone(), settings, mailbox.clone())),
+        tokio::spawn(watcher::disk(journal.usage(), mailbox.clone())),
+        tokio::spawn(watcher::profiles(places.clone(), settings, journal.clone(), mailbox.clone())),
         tokio::spawn(end_on_signals(mailbox)?),
     ];
     let (end_serving, ending) = tokio::sync::oneshot::channel();

@@ -7,3 +7,4 @@ mod failing;
 mod lending;
 mod pooling;
 mod running;
+mod steps;

@@ -7,6 +7,7 @@ mod ending;
 mod engine;
 mod journal;
 mod refused;
+mod retention;
 mod runs;
 mod settings;
 mod starting;

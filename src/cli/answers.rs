@@ -7,6 +7,8 @@ use schemars::generate::SchemaSettings;
 use schemars::{JsonSchema, Schema, SchemaGenerator};
 use serde_json::{Map, Value, json};
 
+use brig_core::retention::Usage;
+
 use super::{audit, kill, run, serve, stop};
 use crate::api::described::tidy;
 use crate::api::wire::{ErrorBody, FollowLine, PoolRow, ProposalDetail, ProposalRow, SandboxRow};
@@ -41,6 +43,7 @@ pub fn all() -> Vec<Answer> {
         lines::<FollowLine>("logs --follow"),
         one::<audit::Report>("audit verify"),
         lines::<audit::Exported>("audit export"),
+        one::<Usage>("audit usage"),
         one::<serve::Ready>("serve"),
         one::<doctor::Report>("doctor"),
         one::<stop::Stopped>("stop"),

@@ -6,6 +6,7 @@ use std::path::PathBuf;
 
 use brig_core::problem::{Code, Problem};
 use brig_core::profile::Hash;
+use brig_core::retention::Retention;
 
 use super::Places;
 use super::read::{Item, Section, Source};
@@ -30,6 +31,8 @@ pub struct Settings {
     pub engine: EngineSettings,
     /// Sandboxes that are being made at once, in all pools together.
     pub pool_creators: u32,
+    /// How much is kept of what has happened.
+    pub retention: Retention,
 }
 
 /// Where the engine is; found by itself where nothing is set.
@@ -65,6 +68,7 @@ impl Default for Settings {
             agent_tokens: BTreeMap::new(),
             engine: EngineSettings::default(),
             pool_creators: 3,
+            retention: Retention::default(),
         }
     }
 }
@@ -90,7 +94,7 @@ impl Settings {
     pub fn parse(name: &str, text: &str) -> Result<Self, Problem> {
         let document = Source { name, text }.parse()?;
         let root = document.root();
-        root.only(&["default_profile", "theme", "queue", "agents", "engine", "pool"], &[])?;
+        root.only(&["default_profile", "theme", "queue", "agents", "engine", "pool", "retention"], &[])?;
         let mut settings = Self::default();
         if let Some(item) = root.item("default_profile") {
             settings.default_profile = name_of(&item)?.to_owned();
@@ -108,6 +112,9 @@ impl Settings {
         if let Some(section) = root.section("engine")? {
             settings.engine = engine(&section)?;
         }
+        if let Some(section) = root.section("retention")? {
+            settings.retention = retention(&section)?;
+        }
         if let Some(agents) = root.section("agents")? {
             agents.only(&["allow_own_user", "tokens"], &[])?;
             if let Some(item) = agents.item("allow_own_user") {
@@ -119,6 +126,28 @@ impl Settings {
         }
         Ok(settings)
     }
+}
+
+fn retention(section: &Section<'_>) -> Result<Retention, Problem> {
+    const MINUTE: u64 = 60_000;
+    const TEN_YEARS: u64 = 3650 * 24 * 60 * MINUTE;
+    section.only(&["output_age", "output_size", "journal_age", "journal_size", "keep_free"], &[])?;
+    let mut retention = Retention::default();
+    for (key, value) in [("output_age", &mut retention.output_age_ms), ("journal_age", &mut retention.journal_age_ms)] {
+        if let Some(item) = section.item(key) {
+            *value = item.duration(MINUTE..=TEN_YEARS)?;
+        }
+    }
+    for (key, value, least) in [
+        ("output_size", &mut retention.output_bytes, 1 << 20),
+        ("journal_size", &mut retention.journal_bytes, 1 << 20),
+        ("keep_free", &mut retention.keep_free, 0),
+    ] {
+        if let Some(item) = section.item(key) {
+            *value = item.size(least..=1 << 50)?;
+        }
+    }
+    Ok(retention)
 }
 
 /// The one key of a table that has no other.
@@ -248,20 +277,24 @@ mod tests {
         let hash = Hash::of(b"secret");
         let text = format!(
             "default_profile = \"python\"\ntheme = \"light\"\n[queue]\nlimit = 7\n[agents]\nallow_own_user = true\n\
-             [agents.tokens]\nbot = \"{hash}\"\n[engine]\naddress = \"unix:///run/docker.sock\"\n[pool]\ncreators = 1\n"
+             [agents.tokens]\nbot = \"{hash}\"\n[engine]\naddress = \"unix:///run/docker.sock\"\n[pool]\ncreators = 1\n\
+             [retention]\noutput_age = \"7d\"\noutput_size = \"2g\"\njournal_age = \"90d\"\njournal_size = \"64m\"\nkeep_free = 0\n"
         );
         let settings = Settings::parse("brig.toml", &text).unwrap();
         assert_eq!(settings.default_profile, "python");
         assert_eq!(settings.default_profile_at.as_deref(), Some("brig.toml:1:19"));
         assert_eq!(settings.theme, "light");
         assert_eq!((settings.queue_limit, settings.pool_creators, settings.allow_own_user), (7, 1, true));
+        let Retention { output_age_ms, output_bytes, journal_age_ms, journal_bytes, keep_free } = settings.retention;
+        assert_eq!((output_age_ms, output_bytes), (7 * 86_400_000, 2 << 30));
+        assert_eq!((journal_age_ms, journal_bytes, keep_free), (90 * 86_400_000, 64 << 20, 0));
         assert_eq!(settings.agent_tokens["bot"], hash);
         assert_eq!(settings.engine.address.as_deref(), Some("unix:///run/docker.sock"));
     }
 
     #[test]
     fn a_reader_learns_where_what_and_what_instead() {
-        let all = "known here: default_profile, theme, queue, agents, engine, pool";
+        let all = "known here: default_profile, theme, queue, agents, engine, pool, retention";
         for (text, message, help) in [
             ("thme = \"dark\"", "brig.toml:1:1: `thme` is no key, did you mean `theme`?", all),
             ("\n  nonsense = 1", "brig.toml:2:3: `nonsense` is no key", all),
@@ -275,6 +308,16 @@ mod tests {
                 "queue.limit = \"9\"",
                 "brig.toml:1:15: `queue.limit`: this is a text",
                 "write a whole number from 1 to 100000",
+            ),
+            (
+                "retention.output_age = 7",
+                "brig.toml:1:24: `retention.output_age`: 7 has no unit",
+                "write \"7s\" if seconds are meant; a duration is a number with a unit, as in \"10s\", \"15m\" or \"1h30m\" (ms, s, m, h, d)",
+            ),
+            (
+                "retention.journal_size = \"1k\"",
+                "brig.toml:1:26: `retention.journal_size`: 1k is out of range",
+                "write a size from 1m to 1048576g",
             ),
             ("pool = 3", "brig.toml:1:8: `pool`: this is a whole number", "write a table, as in [pool]"),
             ("theme = \"Dark!\"", "brig.toml:1:9: `theme`: \"Dark!\" is no name", NAME_FORM),

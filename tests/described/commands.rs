@@ -57,6 +57,7 @@ async fn what_each_command_prints_is_what_its_schema_says() {
     bench.prints("queue", &["queue", "--all"], 0).await;
     bench.prints("audit verify", &["audit", "verify"], 0).await;
     bench.prints("audit export", &["audit", "export"], 0).await;
+    bench.prints("audit usage", &["audit", "usage"], 0).await;
     // Ready is what a supervisor of its own says. It has no daemon, and needs none for that.
     let other = tempfile::tempdir_in("/tmp").unwrap();
     let mut serving = bench.brig(&["serve"]);

@@ -20,5 +20,6 @@ pub mod pool;
 pub mod problem;
 pub mod profile;
 pub mod proposal;
+pub mod retention;
 pub mod time;
 pub mod visible;
