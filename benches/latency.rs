@@ -79,6 +79,7 @@ async fn floor(mut sandbox: ArmedSandbox) -> Duration {
         keep_going: false,
         rlimits: vec![],
         steps: vec![Step { argv: vec![b"true"], env: vec![], cwd: b"/sandbox" }],
+        marks: vec![],
         files: vec![],
         stdin: b"",
     };

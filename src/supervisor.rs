@@ -29,8 +29,9 @@ use brig_core::time::Wall;
 use tokio::signal::unix::{SignalKind, signal};
 use tokio::sync::Notify;
 
+use crate::config::settings::{EngineSettings, TlsSettings};
 use crate::config::{self, Places, Settings};
-use crate::engine::docker::{DockerEngine, DockerSettings};
+use crate::engine::docker::{DockerEngine, DockerSettings, TlsFiles};
 use crate::engine::{Engine, Owner};
 use crate::journal::{Journal, Reader, Recorded, Recovered};
 
@@ -90,16 +91,19 @@ pub async fn serve(options: Options, ready: impl FnOnce(&Ready)) -> Result<(), P
     options.places.prepare()?;
     let lock = lock_state(&options.places)?;
     let owner = process::me()?;
-    let settings = DockerSettings {
-        install: options.places.install_id()?,
-        host: process::host(),
-        owner,
-        address: options.settings.engine_address.clone(),
-    };
+    let settings = docker_settings(&options.settings, options.places.install_id()?, owner);
     let engine: Arc<dyn Engine> = Arc::new(DockerEngine::connect(settings)?);
     let served = serve_with(options, engine, owner, ready).await;
     drop(lock);
     served
+}
+
+/// What the Docker engine is told of an installation and its settings.
+#[must_use]
+pub fn docker_settings(settings: &Settings, install: String, owner: Owner) -> DockerSettings {
+    let EngineSettings { address, context, tls } = settings.engine.clone();
+    let tls = tls.map(|TlsSettings { ca, cert, key }| TlsFiles { ca, cert, key });
+    DockerSettings { install, host: process::host(), owner, address, context, tls }
 }
 
 /// Runs a supervisor on any engine. The caller holds the state directory's lock.
@@ -117,6 +121,7 @@ pub async fn serve_with(
     let (journal, recovered) = Journal::open(&places.journal())?;
     let started = Entry::Started { version: env!("CARGO_PKG_VERSION").to_owned(), pid: owner.pid };
     journal.record(vec![(clock::wall(), started)]).await?;
+    journal.retain(settings.retention)?;
     let token = new_token()?;
 
     let (mailbox, inbox) = Mailbox::new();
@@ -157,9 +162,10 @@ pub async fn serve_with(
     let came = Arc::new(Notify::new());
     let watchers = [
         tokio::spawn(watcher::engine(Arc::clone(&engine), mailbox.clone(), Arc::clone(&came))),
-        tokio::spawn(watcher::reap(engine, mailbox.clone(), came, owner, process::host())),
-        tokio::spawn(watcher::sample(meters, mailbox.clone(), consoles)),
-        tokio::spawn(watcher::profiles(places.clone(), settings, mailbox.clone())),
+        tokio::spawn(watcher::reap(Arc::clone(&engine), mailbox.clone(), came, owner, process::host())),
+        tokio::spawn(watcher::sample(engine, meters, mailbox.clone(), consoles)),
+        tokio::spawn(watcher::disk(journal.usage(), mailbox.clone())),
+        tokio::spawn(watcher::profiles(places.clone(), settings, journal.clone(), mailbox.clone())),
         tokio::spawn(statistics.clone().keep_now_and_then(journal.clone())),
         tokio::spawn(end_on_signals(mailbox)?),
     ];

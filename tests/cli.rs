@@ -22,7 +22,7 @@ fn line(row: ProposalRow) -> FollowLine {
 }
 
 fn output(seq: u64, stream: OutputStream, data: &[u8]) -> FollowLine {
-    FollowLine::Output { seq, at: Wall(1), stream, data: Blob(data.to_vec()) }
+    FollowLine::Output { seq, at: Wall(1), stream, step: 0, data: Blob(data.to_vec()) }
 }
 
 fn detail(row: ProposalRow) -> ProposalDetail {

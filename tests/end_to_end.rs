@@ -2,7 +2,9 @@
 
 mod caging;
 mod deciding;
+mod doctor;
 mod failing;
 mod lending;
 mod pooling;
 mod running;
+mod steps;

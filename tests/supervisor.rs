@@ -8,6 +8,7 @@ mod engine;
 mod journal;
 mod pools;
 mod refused;
+mod retention;
 mod runs;
 mod settings;
 mod starting;

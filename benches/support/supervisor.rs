@@ -73,6 +73,8 @@ impl Supervisor {
             host: process::host(),
             owner: process::me().unwrap(),
             address: None,
+            context: None,
+            tls: None,
         })
         .unwrap();
         let cage = self.cage();

@@ -7,9 +7,12 @@ use schemars::generate::SchemaSettings;
 use schemars::{JsonSchema, Schema, SchemaGenerator};
 use serde_json::{Map, Value, json};
 
+use brig_core::retention::Usage;
+
 use super::{audit, kill, run, serve, stop};
 use crate::api::described::tidy;
 use crate::api::wire::{ErrorBody, FollowLine, PoolRow, ProposalDetail, ProposalRow, SandboxRow};
+use crate::doctor;
 
 /// What a command prints.
 #[derive(Clone, Copy, Debug)]
@@ -45,7 +48,9 @@ pub fn all() -> Vec<Answer> {
         lines::<FollowLine>("logs --follow"),
         one::<audit::Report>("audit verify"),
         lines::<audit::Exported>("audit export"),
+        one::<Usage>("audit usage"),
         one::<serve::Ready>("serve"),
+        one::<doctor::Report>("doctor"),
         one::<stop::Stopped>("stop"),
     ]
 }

@@ -185,7 +185,7 @@ async fn list(context: &Context) -> Result<Exit, Stop> {
     }
     if let Some(failed) = &snapshot.supervisor.journal_problem {
         let problem = line(&failed.problem.to_string());
-        remark(&format!("nothing new runs, as the journal has failed for {}: {problem}", span(now - failed.since.0)));
+        remark(&format!("nothing new runs for {}: {problem}", span(now - failed.since.0)));
     }
     if let Some(wrong) = &snapshot.supervisor.config_problem {
         remark(&format!("the profiles before the last change are in force: {}", line(&wrong.problem.to_string())));

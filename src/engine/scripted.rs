@@ -20,7 +20,7 @@ use futures_util::stream::{self, BoxStream, StreamExt as _};
 use tokio::sync::{mpsc, watch};
 use tokio::time::sleep;
 
-use super::{ArmedSandbox, Engine, EngineEvent, EngineInfo, Owner, Progress, Sighting};
+use super::{ArmedSandbox, Engine, EngineEvent, EngineInfo, Owner, Progress, Sighting, Usage};
 pub use sandbox::Served;
 use sandbox::{FixedMeter, Piece, Sandbox};
 pub use script::{Act, Script};
@@ -256,6 +256,14 @@ impl Engine for ScriptedEngine {
             Ok(self.shared.make(id))
         }
         .boxed()
+    }
+
+    fn usage<'a>(&'a self, _: &'a str) -> BoxStream<'a, Usage> {
+        let tick = |count: u64| async move {
+            tokio::time::sleep(Duration::from_millis(10)).await;
+            Some((Usage { cpu_us: count, ..Usage::default() }, count + 1))
+        };
+        stream::unfold(1, tick).boxed()
     }
 
     fn kill<'a>(&'a self, engine_id: &'a str) -> BoxFuture<'a, Result<(), Problem>> {

@@ -5,6 +5,7 @@ use std::time::Instant;
 
 use brig_core::id::ProposalId;
 use brig_core::problem::Problem;
+use brig_core::retention::Retention;
 use tokio::sync::{OwnedSemaphorePermit, oneshot};
 
 use super::entry::Encoded;
@@ -21,6 +22,8 @@ pub(super) enum Job {
     Output(QueuedChunk),
     /// To be written apart from all else, before what is behind it.
     Statistics(Vec<Count>, oneshot::Sender<()>),
+    /// Keep to these limits from now on. It never gets into a batch.
+    Retain(Retention),
     Close(oneshot::Sender<()>),
 }
 
@@ -76,6 +79,7 @@ impl Batch {
                 self.statistics = Some((counts, done));
                 return false;
             }
+            Job::Retain(_) => return true,
             Job::Close(done) => {
                 self.closing = Some(done);
                 return false;
@@ -192,7 +196,7 @@ mod tests {
     fn output(id: &str, seq: u64) -> Job {
         let size = OUTPUT_BATCH / 4;
         let room = Arc::new(Semaphore::new(size)).try_acquire_many_owned(u32::try_from(size).unwrap()).unwrap();
-        let chunk = Chunk { seq, at: Wall(0), stream: OutputStream::Stdout, bytes: Bytes::new() };
+        let chunk = Chunk { seq, at: Wall(0), stream: OutputStream::Stdout, step: 0, bytes: Bytes::new() };
         Job::Output(QueuedChunk { id: ProposalId(id.into()), chunk, room })
     }
 

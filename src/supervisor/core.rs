@@ -9,6 +9,7 @@ use std::time::Duration;
 use brig_core::id::{ProposalId, SandboxId};
 use brig_core::machine::{Answer, Changes, Effect, Event, Pool, State, Ticket};
 use brig_core::problem::Problem;
+use brig_core::retention::Usage;
 use brig_core::time::{Now, Wall};
 use bytes::Bytes;
 use tokio::sync::{broadcast, mpsc, oneshot, watch};
@@ -54,6 +55,7 @@ pub struct Core {
     followers: HashMap<ProposalId, watch::Sender<ProposalRow>>,
     usage: HashMap<SandboxId, UsageRow>,
     engine: Option<EngineInfo>,
+    disk: Option<Usage>,
     config_problem: Option<Since>,
     consoles: u32,
     /// Since when no console is open.
@@ -88,6 +90,7 @@ impl Core {
             followers: HashMap::new(),
             usage: HashMap::new(),
             engine: None,
+            disk: None,
             config_problem: None,
             consoles: 0,
             alone_since: Instant::now(),
@@ -168,6 +171,11 @@ impl Core {
                 self.untold.supervisor = true;
             }
             Message::Console(ConsoleMove::Left) => self.console_left(),
+            Message::Disk(usage, problem) => {
+                self.disk = Some(usage);
+                self.untold.supervisor = true;
+                self.handle(Event::JournalFull { problem });
+            }
             Message::ConfigProblem(problem) => {
                 self.config_problem = problem.map(|problem| Since { problem, since: wall() });
                 self.untold.supervisor = true;
@@ -390,6 +398,7 @@ impl Core {
             engine: self.engine.clone(),
             engine_problem: view::engine_problem(&self.state),
             journal_problem: view::journal_problem(&self.state),
+            disk: self.disk.clone(),
             config_problem: self.config_problem.clone(),
             ends_with_consoles: self.identity.ends_with_consoles,
             consoles: self.consoles,

@@ -5,6 +5,7 @@ use brig_core::machine::{Answer, Choice, Event, Target};
 use brig_core::pool::PoolOrder;
 use brig_core::problem::{Code, Problem};
 use brig_core::proposal::{Agent, Draft, Operator};
+use brig_core::retention::Usage;
 use bytes::Bytes;
 use tokio::sync::{broadcast, mpsc, oneshot, watch};
 
@@ -33,6 +34,8 @@ pub enum Message {
     Unknown(Vec<Sighting>, oneshot::Sender<Vec<Sighting>>),
     /// A console came, or left.
     Console(ConsoleMove),
+    /// The disk was looked at. The second is why nothing new may begin, where that is so.
+    Disk(Usage, Option<Problem>),
     /// The settings were read anew, and are wrong or right.
     ConfigProblem(Option<Problem>),
 }

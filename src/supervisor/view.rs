@@ -33,6 +33,8 @@ pub fn proposal_row(proposal: &Proposal) -> ProposalRow {
             cold: run.cold,
             started_at: run.started_at,
             deadline_at: run.deadline_at,
+            step: run.step,
+            steps: run.steps,
         }),
         end: proposal.end.clone(),
     }
@@ -55,6 +57,8 @@ pub fn sandbox_row(state: &State, id: &SandboxId, sandbox: &Sandbox, usage: Opti
         command: proposal.map(|proposal| proposal.command.clone()),
         since: sandbox.since.wall,
         deadline_at: proposal.and_then(|proposal| proposal.run.as_ref()).map(|run| run.deadline_at),
+        step: proposal.and_then(|proposal| proposal.run.as_ref()).map(|run| run.step),
+        steps: proposal.and_then(|proposal| proposal.run.as_ref()).map(|run| run.steps),
         killed_by: sandbox.killed_by.clone(),
         usage,
     }

@@ -8,8 +8,9 @@ use std::time::{Duration, SystemTime};
 
 use brig_core::machine::Event;
 use brig_core::problem::{Code, Problem};
+use brig_core::retention::Usage;
 use futures_util::StreamExt as _;
-use tokio::sync::Notify;
+use tokio::sync::{Notify, watch};
 use tokio::time::{interval, sleep, timeout};
 
 use super::message::{Mailbox, Message};
@@ -17,6 +18,7 @@ use super::meters::Meters;
 use super::process;
 use crate::config::{self, Places, Settings};
 use crate::engine::{Engine, Owner, Sighting};
+use crate::journal::Journal;
 
 /// How long the engine is left alone after it was away, at first and at most.
 const ENGINE_PAUSE: Duration = Duration::from_millis(250);
@@ -110,11 +112,13 @@ async fn leftovers(sightings: Vec<Sighting>, mailbox: &Mailbox, me: Owner, host:
 }
 
 /// Reads what sandboxes use, while anybody looks.
-pub async fn sample(meters: Meters, mailbox: Mailbox, consoles: Arc<AtomicU32>) {
+pub async fn sample(engine: Arc<dyn Engine>, meters: Meters, mailbox: Mailbox, consoles: Arc<AtomicU32>) {
     let mut ticks = interval(SAMPLE_EVERY);
     loop {
         ticks.tick().await;
-        if consoles.load(Ordering::Relaxed) > 0 {
+        let looks = consoles.load(Ordering::Relaxed) > 0;
+        meters.listen(&engine, looks);
+        if looks {
             read_usage(&meters, &mailbox).await;
         }
     }
@@ -128,8 +132,20 @@ pub async fn read_usage(meters: &Meters, mailbox: &Mailbox) {
     }
 }
 
-/// Reads the profiles anew whenever one of their files has changed. What is wrong keeps those that were.
-pub async fn profiles(places: Places, settings: Settings, mailbox: Mailbox) {
+/// Tells what the journal takes, whenever that has changed.
+pub async fn disk(mut usage: watch::Receiver<Option<(Usage, Option<Problem>)>>, mailbox: Mailbox) {
+    while usage.changed().await.is_ok() {
+        let seen = usage.borrow_and_update().clone();
+        if let Some((usage, problem)) = seen {
+            mailbox.send(Message::Disk(usage, problem)).await;
+        }
+    }
+}
+
+/// Reads the profiles and how much is kept anew whenever one of their files has changed. What is wrong keeps what was. The
+/// other settings hold from the start on.
+pub async fn profiles(places: Places, settings: Settings, journal: Journal, mailbox: Mailbox) {
+    let mut retention = settings.retention;
     let mut seen = fingerprint(&places);
     loop {
         sleep(CONFIG_EVERY).await;
@@ -138,8 +154,13 @@ pub async fn profiles(places: Places, settings: Settings, mailbox: Mailbox) {
             continue;
         }
         seen = now;
-        match config::profiles::load(&places, &settings) {
-            Ok(profiles) => {
+        let read = || Ok((Settings::load(&places)?, config::profiles::load(&places, &settings)?));
+        match read() {
+            Ok((new, profiles)) => {
+                if new.retention != retention && journal.retain(new.retention).is_ok() {
+                    retention = new.retention;
+                    tracing::info!("what is kept has new limits");
+                }
                 tracing::info!("profiles were read anew");
                 mailbox.send(Message::ConfigProblem(None)).await;
                 mailbox.event(Event::Profiles { profiles }).await;
@@ -155,12 +176,12 @@ pub async fn profiles(places: Places, settings: Settings, mailbox: Mailbox) {
 type Fingerprint = Vec<(PathBuf, Option<SystemTime>, u64)>;
 
 fn fingerprint(places: &Places) -> Fingerprint {
-    let Ok(entries) = std::fs::read_dir(places.profiles_dir()) else { return Vec::new() };
-    let mut files: Fingerprint = entries
-        .flatten()
-        .filter_map(|entry| {
-            let facts = entry.metadata().ok()?;
-            Some((entry.path(), facts.modified().ok(), facts.len()))
+    let profiles = std::fs::read_dir(places.profiles_dir()).into_iter().flatten().flatten().map(|entry| entry.path());
+    let mut files: Fingerprint = profiles
+        .chain([places.brig_toml()])
+        .filter_map(|path| {
+            let facts = std::fs::metadata(&path).ok()?;
+            Some((path, facts.modified().ok(), facts.len()))
         })
         .collect();
     files.sort();

@@ -21,5 +21,6 @@ pub mod pool;
 pub mod problem;
 pub mod profile;
 pub mod proposal;
+pub mod retention;
 pub mod time;
 pub mod visible;

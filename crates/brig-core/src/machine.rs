@@ -124,6 +124,8 @@ pub struct State {
     pools: BTreeMap<String, Pool>,
     engine: EngineState,
     journal_problem: Option<(Problem, Wall)>,
+    /// The journal can be written, but has no room for anything new.
+    journal_full: Option<(Problem, Wall)>,
     /// A try of the journal is due, or is being recorded.
     journal_retry: bool,
     batches: HashMap<u64, Batch>,
@@ -160,6 +162,7 @@ impl State {
             pools: BTreeMap::new(),
             engine: EngineState::Unknown,
             journal_problem: None,
+            journal_full: None,
             journal_retry: false,
             batches: HashMap::new(),
             next_batch: 0,
@@ -203,6 +206,7 @@ impl State {
             Event::Armed { sandbox, result } => self.armed(&sandbox, result, now),
             Event::Started { sandbox } => self.started(&sandbox, now),
             Event::Refused { sandbox } => self.refused(&sandbox, now),
+            Event::StepBegan { sandbox, step } => self.step_began(&sandbox, step),
             Event::OutputFull { sandbox } => self.output_full(&sandbox),
             Event::Ended { sandbox, report } => self.ended(&sandbox, report, now),
             Event::Gone { sandbox } => self.gone(&sandbox, now),
@@ -212,6 +216,7 @@ impl State {
             Event::EngineUp => self.engine_up(),
             Event::EngineDown { problem } => self.engine_down(problem, now),
             Event::Profiles { profiles } => self.set_profiles(profiles, now),
+            Event::JournalFull { problem } => self.journal_full(problem, now),
             Event::Tick => {}
             Event::Shutdown => self.shutdown(now),
         }
@@ -280,10 +285,10 @@ impl State {
         &self.engine
     }
 
-    /// Why the journal cannot be written, and since when.
+    /// Why the journal cannot be written or has no room, and since when. Nothing new runs meanwhile.
     #[must_use]
-    pub const fn journal_problem(&self) -> Option<&(Problem, Wall)> {
-        self.journal_problem.as_ref()
+    pub fn journal_problem(&self) -> Option<&(Problem, Wall)> {
+        self.journal_problem.as_ref().or(self.journal_full.as_ref())
     }
 
     /// What the operator has set.

@@ -99,6 +99,8 @@ codes! {
     ShuttingDown = "shutting_down",
     /// The journal cannot be written, so nothing new runs.
     JournalFailed = "journal_failed",
+    /// It was removed by a limit on what is kept.
+    Pruned = "pruned",
     /// A settings file is wrong.
     Config = "config",
     /// A file or a socket of brig's own cannot be made or read.

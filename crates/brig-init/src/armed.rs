@@ -7,6 +7,7 @@ use brig_init::wire::Armed;
 use crate::ahead;
 use crate::fatal::Fatal;
 use crate::inbox::Heard;
+use crate::outlets::Outlets;
 use crate::station::{Outlet, Station};
 use crate::sys;
 use crate::usage::Meters;
@@ -22,12 +23,13 @@ pub fn arm() -> Result<Station, Fatal> {
     let is_pid_1 = std::process::id() == 1;
     // Before becoming undumpable, which gives the files in /proc/self to root.
     let meters = Meters::open(is_pid_1);
+    let outlets = Outlets::open();
     sys::become_undumpable().map_err(|error| Fatal::Setup("prctl dumpable", error))?;
     if !is_pid_1 {
         sys::become_subreaper().map_err(|error| Fatal::Setup("prctl subreaper", error))?;
     }
     let signals = sys::child_signals().map_err(|error| Fatal::Setup("signalfd", error))?;
-    let mut station = Station::new(signals, meters);
+    let mut station = Station::new(signals, meters, outlets);
     if is_pid_1 {
         ahead::read();
     }

@@ -31,6 +31,12 @@
 //!
 //! The body of a REQUEST is described at [`Request`].
 //!
+//! # Init to owner, on both streams before each step but the first: the mark
+//!
+//! Where the request has secrets for marks, init writes one on stdout and then one on stderr when a step has ended and
+//! before the next one begins: 16 bytes that all marks and both fences of a run begin with, and the mark's own 16 bytes
+//! ([`mark`]). What a step left in the background lives on, so what it writes belongs to the step that is running then.
+//!
 //! # Init to owner, once a stream: the fence
 //!
 //! When everything that ran is dead, init writes a fence on stdout and then one on stderr. The two may be one and the
@@ -42,13 +48,15 @@ mod error;
 mod fence;
 mod finder;
 mod header;
+mod mark;
 mod request;
 
 pub use armed::{ARMED_LEN, ARMED_MAGIC, Armed, ArmedFinder, ArmedScan};
 pub use error::{Problem, WireError};
-pub use fence::{FENCE_HEAD_LEN, FENCE_MAX_LEN, Fence, How, MAX_MESSAGE, Stream, Trailer, Why};
-pub use finder::{FenceFinder, Leftover, Scan};
+pub use fence::{FENCE_HEAD_LEN, FENCE_MAX_LEN, Fence, How, MAX_MESSAGE, StepEnd, Stream, Trailer, Why};
+pub use finder::{FenceFinder, Found, Leftover, Scan};
 pub use header::{HEADER_LEN, Header, Kind, MAX_BODY, cancel, end, ping};
+pub use mark::{MARK_LEN, SECRET_LEN, Secret, TAG_LEN, mark};
 pub use request::{
     File, MAX_ARGS, MAX_DEADLINE_MS, MAX_ENV, MAX_FILES, MAX_PATH, MAX_STEPS, Request, Resource, Rlimit, Step,
 };
@@ -59,7 +67,8 @@ pub const WIRE_VERSION: u8 = 1;
 /// The length of a [`Nonce`] in bytes.
 pub const NONCE_LEN: usize = 32;
 
-/// What makes a fence unforgeable: fresh random bytes for each run, which only the owner and init know.
+/// What makes a fence unforgeable: fresh random bytes for each run, which only the owner and init know. The first
+/// [`TAG_LEN`] of them are in each mark as well.
 pub type Nonce = [u8; NONCE_LEN];
 
 #[cfg(test)]

@@ -16,3 +16,4 @@ mod files;
 mod messages;
 mod output;
 mod programs;
+mod steps;

@@ -14,7 +14,7 @@ use super::access::Peer;
 use super::agent::{OutputOptions, detail, stream_output};
 use super::body::Payload;
 use super::describe::Route;
-use super::follow::{self, not_found};
+use super::follow;
 use super::reply::{self, Named, Options, Refusal};
 use super::server::Services;
 use crate::api::wire::{
@@ -115,6 +115,7 @@ async fn snapshot(State(services): State<Services>, _: Asker) -> Result<Response
 
 /// Everything, with usage as it is now.
 async fn look(services: &Services) -> Result<Snapshot, Problem> {
+    services.meters.asked();
     watcher::read_usage(&services.meters, &services.mailbox).await;
     services.mailbox.query(Look::Snapshot).await
 }
@@ -237,7 +238,7 @@ async fn proposal_named(services: &Services, prefix: &str) -> Result<ProposalId,
     named.sort();
     named.dedup();
     match named.as_slice() {
-        [] => Err(not_found(&ProposalId(prefix))),
+        [] => Err(follow::unknown(services, &ProposalId(prefix)).await),
         [one] => Ok(one.clone()),
         many => {
             let some: Vec<_> = many.iter().take(CANDIDATES).map(ToString::to_string).collect();

@@ -120,6 +120,13 @@ pub enum Event {
         /// Which.
         sandbox: SandboxId,
     },
+    /// One of several steps has begun.
+    StepBegan {
+        /// Where.
+        sandbox: SandboxId,
+        /// Which, from 0.
+        step: u32,
+    },
     /// The run has written as much as it may.
     OutputFull {
         /// Where.
@@ -165,6 +172,11 @@ pub enum Event {
     Profiles {
         /// All of them.
         profiles: Vec<Profile>,
+    },
+    /// The journal may take nothing new, as its limits or its disk are full, or it may again.
+    JournalFull {
+        /// Why not.
+        problem: Option<Problem>,
     },
     /// Time has passed.
     Tick,

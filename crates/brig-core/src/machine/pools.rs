@@ -364,7 +364,7 @@ impl State {
             // The oldest first, so that none gets too old while others are used.
             let oldest = warm.filter(|(_, it)| fits(it)).min_by_key(|(_, it)| it.since.mono);
             let Some((sandbox, _)) = oldest.map(|(id, it)| (id.clone(), it)) else { return };
-            if self.journal_problem.is_some() {
+            if self.journal_problem().is_some() {
                 return;
             }
             if let Some(pool) = self.pools.get_mut(name) {
@@ -394,6 +394,8 @@ impl State {
             cold,
             started_at: now.wall,
             deadline_at: Wall(now.wall.0.saturating_add_unsigned(deadline)),
+            step: 0,
+            steps: proposal.envelope.step_count(),
         });
         cage.state = SandboxState::Leased;
         cage.since = now;

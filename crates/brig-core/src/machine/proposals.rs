@@ -78,6 +78,10 @@ pub struct Run {
     pub started_at: Wall,
     /// When its time is up.
     pub deadline_at: Wall,
+    /// The step that runs or ran last, as far as its output has told; from 0.
+    pub step: u32,
+    /// How many steps there are.
+    pub steps: u32,
 }
 
 /// Where a proposal stands; the picture is in [`super`].
@@ -209,7 +213,10 @@ impl State {
                 return Err(Problem::new(Code::ShuttingDown, "the supervisor is ending, so it would not run")
                     .help("it waits again when the supervisor is back"));
             }
-            Choice::Approve => VerdictKind::Approved,
+            Choice::Approve => {
+                self.refuse_when_full()?;
+                VerdictKind::Approved
+            }
             Choice::Reject if reason.trim().is_empty() => {
                 return Err(Problem::new(Code::InvalidField, "reason is empty")
                     .help("the agent is given the reason, so that it can do better"));
