@@ -1,7 +1,7 @@
 //! What makes sandboxes. The supervisor knows this trait and nothing of what is behind it.
 //!
-//! An engine is asked for five things: is it there, make this image be there, arm a sandbox, kill one, and what of ours
-//! is still around. Every call is bounded in time by the engine itself. No word of Docker's appears here: an engine
+//! An engine is asked for six things: is it there, make this image be there, arm a sandbox, what does one use, kill one,
+//! and what of ours is still around. Every call is bounded in time by the engine itself. No word of Docker's appears here: an engine
 //! without a daemon has to fit behind the same trait.
 
 use std::pin::Pin;
@@ -41,6 +41,10 @@ pub trait Engine: Send + Sync + 'static {
     /// Creates a sandbox, attaches to it, starts it and waits until its init says that it is armed.
     /// On failure nothing is left behind.
     fn arm<'a>(&'a self, id: &'a SandboxId, spec: Arc<SandboxSpec>) -> BoxFuture<'a, Result<ArmedSandbox, Problem>>;
+
+    /// What a sandbox that came without a meter uses, as often as the engine tells it; ends when that cannot be told (any
+    /// more). It costs the engine something for as long as it is followed: only for what somebody looks at.
+    fn usage<'a>(&'a self, engine_id: &'a str) -> BoxStream<'a, Usage>;
 
     /// Kills a sandbox at once, whatever it does: lifts the CPU quota, then kills. One that is gone is no error.
     fn kill<'a>(&'a self, engine_id: &'a str) -> BoxFuture<'a, Result<(), Problem>>;

@@ -24,7 +24,7 @@
 //! earlier. Against these, keep [`Verified::head`] somewhere else and compare: an entry number that has another hash, or
 //! that is gone, is the proof. While a supervisor runs it goes on from the head that it remembers, not from what the
 //! file says, so a rewriting under its feet shows at the next entry. Of a chunk of output the chain covers stream and
-//! bytes; its time, its borders and the order between the two streams are recorded but not covered, and neither is the
+//! bytes, and where a run has several steps how many bytes of each stream each of them has; its time, its borders and the order between the two streams are recorded but not covered, and neither is the
 //! output of a run that has not ended yet.
 
 mod batch;
@@ -36,6 +36,7 @@ mod prune;
 mod reader;
 mod recovery;
 mod schema;
+mod statistics;
 #[cfg(test)]
 mod tests;
 mod upkeep;
@@ -65,6 +66,7 @@ use entry::Encoded;
 pub use export::Exported;
 pub use problems::removed;
 pub use reader::Reader;
+pub use statistics::Count;
 pub use verify::{Cut, Fault, Verified};
 
 /// Bytes that may be queued for the writer, each item with [`ITEM_BYTES`] on top: this much of output, and as much of
@@ -84,6 +86,8 @@ pub struct Chunk {
     pub at: Wall,
     /// On which stream.
     pub stream: OutputStream,
+    /// While which step of the run it was written, from 0.
+    pub step: u32,
     /// The bytes, raw.
     pub bytes: Bytes,
 }
@@ -206,6 +210,16 @@ impl Journal {
     pub async fn output(&self, id: &ProposalId, chunk: Chunk) -> Result<(), Problem> {
         let room = self.room(&self.inner.room_for_output, ITEM_BYTES + chunk.bytes.len()).await?;
         self.send(Job::Output(QueuedChunk { id: id.clone(), chunk, room }))
+    }
+
+    /// Keeps statistics, in place of those of the same pools and measures that were kept before. They are no evidence: they
+    /// stand outside of the chain, and where they cannot be written that is only logged. Returns when they are written.
+    pub async fn keep_statistics(&self, counts: Vec<Count>) {
+        let (done, written) = oneshot::channel();
+        if self.send(Job::Statistics(counts, done)).is_ok() {
+            // An error says that the thread has ended, which it has logged the reason of.
+            let _ = written.await;
+        }
     }
 
     /// Keeps to these limits from now on, beside the other work and in steps of a few milliseconds. Before this is called

@@ -3,7 +3,9 @@
 mod caging;
 mod code;
 mod deciding;
+mod doctor;
 mod failing;
 mod lending;
 mod pooling;
 mod running;
+mod steps;

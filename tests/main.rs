@@ -12,6 +12,7 @@ mod cli;
 mod described;
 mod docker_engine;
 mod end_to_end;
+mod remote;
 mod supervisor;
 mod terminal;
 mod support {
@@ -22,5 +23,7 @@ mod support {
     pub mod proxy;
     pub mod schema;
     pub mod screen;
+    pub mod sshd;
+    pub mod tls;
     pub mod world;
 }

@@ -6,6 +6,7 @@ mod deciding;
 mod ending;
 mod engine;
 mod journal;
+mod pools;
 mod refused;
 mod retention;
 mod runs;

@@ -12,6 +12,7 @@ use brig_core::retention::Usage;
 use super::{audit, kill, run, serve, stop};
 use crate::api::described::tidy;
 use crate::api::wire::{ErrorBody, FollowLine, PoolRow, ProposalDetail, ProposalRow, SandboxRow};
+use crate::doctor;
 
 /// What a command prints.
 #[derive(Clone, Copy, Debug)]
@@ -30,6 +31,11 @@ pub fn all() -> Vec<Answer> {
         one::<Vec<ProposalRow>>("queue"),
         one::<Vec<SandboxRow>>("ps"),
         one::<Vec<PoolRow>>("pools"),
+        one::<PoolRow>("pools set"),
+        one::<PoolRow>("pools drain"),
+        one::<PoolRow>("pools pause"),
+        one::<PoolRow>("pools resume"),
+        one::<PoolRow>("pools recycle"),
         one::<ProposalDetail>("show"),
         one::<run::Outcome>("run"),
         one::<ProposalRow>("run --detach"),
@@ -44,6 +50,7 @@ pub fn all() -> Vec<Answer> {
         lines::<audit::Exported>("audit export"),
         one::<Usage>("audit usage"),
         one::<serve::Ready>("serve"),
+        one::<doctor::Report>("doctor"),
         one::<stop::Stopped>("stop"),
     ]
 }

@@ -3,14 +3,14 @@
 use brig_core::blob::Blob;
 use brig_core::envelope::{Code, File, Step};
 use brig_core::profile::{Cage, Volume};
-use brig_core::proposal::Status;
+use brig_core::proposal::{Status, StepKind};
 use brig_core::visible;
 
 use super::context::{Context, patiently};
 use super::exit::{Exit, Stop};
 use super::output::{json, say};
 use super::values;
-use crate::api::wire::{ProposalDetail, ProposalRow, end_text};
+use crate::api::wire::{ProposalDetail, ProposalRow, end_text, step_end_text};
 use crate::config::units::{cpus_text, duration_text, size_text};
 use crate::console::text::{decider, moment, moment_after, shown as line, ulimits};
 
@@ -218,6 +218,17 @@ impl Page {
         }
         if let Some(end) = &row.end {
             self.field("end", &format!("{} at {}", line(&end_text(end)), moment_after(row.received_at, end.at)));
+            for (at, step) in end.steps.iter().enumerate() {
+                let took = match step.kind {
+                    StepKind::Skipped | StepKind::Lost => String::new(),
+                    _ => format!(" after {:.3} s", step.wall_us as f64 / 1e6),
+                };
+                let wrote = match step.stdout_bytes + step.stderr_bytes {
+                    0 => String::new(),
+                    bytes => format!(", {bytes} bytes written"),
+                };
+                self.field(&format!("  step {}", at + 1), &format!("{}{took}{wrote}", line(&step_end_text(step))));
+            }
             self.field(
                 "used",
                 &format!(

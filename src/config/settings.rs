@@ -2,6 +2,7 @@
 
 use std::collections::BTreeMap;
 use std::io;
+use std::path::PathBuf;
 
 use brig_core::problem::{Code, Problem};
 use brig_core::profile::Hash;
@@ -26,12 +27,34 @@ pub struct Settings {
     pub allow_own_user: bool,
     /// Agents by name, with the SHA-256 of their tokens.
     pub agent_tokens: BTreeMap<String, Hash>,
-    /// Where the engine is; found by itself when it is not set.
-    pub engine_address: Option<String>,
+    /// Where the engine is.
+    pub engine: EngineSettings,
     /// Sandboxes that are being made at once, in all pools together.
     pub pool_creators: u32,
     /// How much is kept of what has happened.
     pub retention: Retention,
+}
+
+/// Where the engine is; found by itself where nothing is set.
+#[derive(Clone, Debug, Default, PartialEq, Eq)]
+pub struct EngineSettings {
+    /// Its address.
+    pub address: Option<String>,
+    /// The docker context that has its address.
+    pub context: Option<String>,
+    /// Encrypts `address`.
+    pub tls: Option<TlsSettings>,
+}
+
+/// Files in PEM format.
+#[derive(Clone, Debug, Default, PartialEq, Eq)]
+pub struct TlsSettings {
+    /// Who may have signed the daemon's certificate; those that this system trusts when it is not set.
+    pub ca: Option<PathBuf>,
+    /// This side's certificate.
+    pub cert: Option<PathBuf>,
+    /// Its key.
+    pub key: Option<PathBuf>,
 }
 
 impl Default for Settings {
@@ -43,8 +66,8 @@ impl Default for Settings {
             queue_limit: 1000,
             allow_own_user: false,
             agent_tokens: BTreeMap::new(),
-            engine_address: None,
-            pool_creators: 3,
+            engine: EngineSettings::default(),
+            pool_creators: 4,
             retention: Retention::default(),
         }
     }
@@ -86,8 +109,8 @@ impl Settings {
         if let Some(item) = only_key(&root, "pool", "creators")? {
             settings.pool_creators = small(&item, 64)?;
         }
-        if let Some(item) = only_key(&root, "engine", "address")? {
-            settings.engine_address = Some(address(&item)?.to_owned());
+        if let Some(section) = root.section("engine")? {
+            settings.engine = engine(&section)?;
         }
         if let Some(section) = root.section("retention")? {
             settings.retention = retention(&section)?;
@@ -147,18 +170,62 @@ fn name_of<'a>(item: &Item<'a>) -> Result<&'a str, Problem> {
 }
 
 /// What names look like, for messages.
-pub(super) const NAME_FORM: &str = "a name is 1 to 64 of a-z, 0-9, - and _";
+pub const NAME_FORM: &str = "a name is 1 to 64 of a-z, 0-9, - and _";
 
 /// Whether this can be the name of a profile, a theme or an agent.
-pub(super) fn is_name(text: &str) -> bool {
+pub fn is_name(text: &str) -> bool {
     (1..=64).contains(&text.len()) && text.bytes().all(|b| matches!(b, b'a'..=b'z' | b'0'..=b'9' | b'-' | b'_'))
+}
+
+fn engine(section: &Section<'_>) -> Result<EngineSettings, Problem> {
+    section.only(&["address", "context", "tls"], &[])?;
+    let mut engine = EngineSettings::default();
+    if let Some(item) = section.item("address") {
+        engine.address = Some(address(&item)?.to_owned());
+    }
+    if let Some(item) = section.item("context") {
+        let name = item.text()?;
+        if engine.address.is_some() {
+            return Err(item.problem("`engine.address` is set as well", "keep the one that is meant"));
+        }
+        if name.is_empty() || name.contains(|c: char| c.is_whitespace() || c.is_control()) {
+            return Err(item.problem(&format!("\"{name}\" names no context"), "`docker context ls` lists them"));
+        }
+        engine.context = Some(name.to_owned());
+    }
+    if let Some(item) = section.item("tls") {
+        if !engine.address.as_deref().is_some_and(|address| address.starts_with("tcp://")) {
+            let instead = "set `engine.address` to \"tcp://HOST:PORT\"; a context has certificates of its own";
+            return Err(item.problem("there is no TCP address that this encrypts", instead));
+        }
+        engine.tls = Some(tls(&item.table()?)?);
+    }
+    Ok(engine)
+}
+
+fn tls(section: &Section<'_>) -> Result<TlsSettings, Problem> {
+    section.only(&["ca", "cert", "key"], &[])?;
+    let path = |key: &str| -> Result<Option<PathBuf>, Problem> {
+        let Some(item) = section.item(key) else { return Ok(None) };
+        let path = PathBuf::from(item.text()?);
+        if path.is_absolute() {
+            return Ok(Some(path));
+        }
+        Err(item.problem(&format!("\"{}\" is no absolute path", path.display()), "write the file's whole path"))
+    };
+    let tls = TlsSettings { ca: path("ca")?, cert: path("cert")?, key: path("key")? };
+    match (section.item("cert"), section.item("key")) {
+        (Some(item), None) => Err(item.problem("a certificate needs its key", "set `engine.tls.key` as well")),
+        (None, Some(item)) => Err(item.problem("a key needs its certificate", "set `engine.tls.cert` as well")),
+        _ => Ok(tls),
+    }
 }
 
 fn address<'a>(item: &Item<'a>) -> Result<&'a str, Problem> {
     let text = item.text()?;
     let fits = match text.split_once("://") {
         Some(("unix", path)) => path.starts_with('/') && path.len() > 1,
-        Some(("tcp" | "http", rest)) => !rest.is_empty() && !rest.starts_with('/'),
+        Some(("tcp" | "http" | "https" | "ssh", rest)) => !rest.is_empty() && !rest.starts_with('/'),
         _ => false,
     };
     if fits && !text.contains(|c: char| c.is_whitespace() || c.is_control()) {
@@ -166,7 +233,7 @@ fn address<'a>(item: &Item<'a>) -> Result<&'a str, Problem> {
     }
     Err(item.problem(
         &format!("\"{text}\" is no address of an engine"),
-        "write \"unix:///var/run/docker.sock\" or \"tcp://HOST:PORT\" (which is not encrypted)",
+        "write \"unix:///var/run/docker.sock\", \"ssh://USER@HOST\" or \"tcp://HOST:PORT\" (with `[engine.tls]`)",
     ))
 }
 
@@ -222,7 +289,7 @@ mod tests {
         assert_eq!((output_age_ms, output_bytes), (7 * 86_400_000, 2 << 30));
         assert_eq!((journal_age_ms, journal_bytes, keep_free), (90 * 86_400_000, 64 << 20, 0));
         assert_eq!(settings.agent_tokens["bot"], hash);
-        assert_eq!(settings.engine_address.as_deref(), Some("unix:///run/docker.sock"));
+        assert_eq!(settings.engine.address.as_deref(), Some("unix:///run/docker.sock"));
     }
 
     #[test]
@@ -262,7 +329,27 @@ mod tests {
             (
                 "engine.address = \"/var/run/docker.sock\"",
                 "brig.toml:1:18: `engine.address`: \"/var/run/docker.sock\" is no address of an engine",
-                "write \"unix:///var/run/docker.sock\" or \"tcp://HOST:PORT\" (which is not encrypted)",
+                "write \"unix:///var/run/docker.sock\", \"ssh://USER@HOST\" or \"tcp://HOST:PORT\" (with `[engine.tls]`)",
+            ),
+            (
+                "engine = { address = \"unix:///x\", context = \"east\" }",
+                "brig.toml:1:45: `engine.context`: `engine.address` is set as well",
+                "keep the one that is meant",
+            ),
+            (
+                "engine = { context = \"east\", tls = { ca = \"/ca\" } }",
+                "brig.toml:1:36: `engine.tls`: there is no TCP address that this encrypts",
+                "set `engine.address` to \"tcp://HOST:PORT\"; a context has certificates of its own",
+            ),
+            (
+                "engine = { address = \"tcp://x:1\", tls = { ca = \"ca.pem\" } }",
+                "brig.toml:1:48: `engine.tls.ca`: \"ca.pem\" is no absolute path",
+                "write the file's whole path",
+            ),
+            (
+                "engine = { address = \"tcp://x:1\", tls = { cert = \"/c\" } }",
+                "brig.toml:1:50: `engine.tls.cert`: a certificate needs its key",
+                "set `engine.tls.key` as well",
             ),
         ] {
             assert_eq!(refused(text), (message.to_owned(), help.to_owned()));

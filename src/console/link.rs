@@ -180,9 +180,9 @@ async fn read_output(
         let mut failed = None;
         for line in batch {
             match line {
-                Ok(FollowLine::Output { seq, stream, data, .. }) => {
+                Ok(FollowLine::Output { seq, stream, step, data, .. }) => {
                     *from = seq + 1;
-                    chunks.push((stream, data.0));
+                    chunks.push((step, stream, data.0));
                 }
                 Ok(FollowLine::Proposal(row)) => over = row.status.is_final(),
                 Ok(FollowLine::Alive | FollowLine::Note { .. }) => {}

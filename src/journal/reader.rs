@@ -18,6 +18,7 @@ use super::entry::{self, COLUMNS};
 use super::export::{self, Exported};
 use super::kept::Kept;
 use super::problems::{self, Trouble};
+use super::statistics::{self, Count};
 use super::usage;
 use super::verify::{self, Verified};
 use super::{Chunk, Recorded, prune, recovery, schema};
@@ -51,6 +52,14 @@ impl Reader {
         let reader = Self::of(path);
         reader.shared.put_back(schema::open_for_reading(path)?);
         Ok(reader)
+    }
+
+    /// The version of the journal at `path`, without leaving anything beside it. Blocks.
+    ///
+    /// # Errors
+    /// As [`Reader::open`].
+    pub fn look(path: &Path) -> Result<i64, Problem> {
+        schema::look(path)
     }
 
     /// As [`Reader::open`], with the first look at the file left to the first reading.
@@ -168,6 +177,14 @@ impl Reader {
         .await
     }
 
+    /// The statistics that were kept.
+    ///
+    /// # Errors
+    /// `journal_failed` when the journal cannot be read.
+    pub async fn statistics(&self) -> Result<Vec<Count>, Problem> {
+        self.read(statistics::kept).await
+    }
+
     /// Walks the whole chain up to the entry that is the last one now, the output of every run that has ended, and the
     /// index. Reads piece by piece, so that neither memory nor the log grows with the journal.
     ///
@@ -264,13 +281,14 @@ fn output_of(connection: &Connection, id: &str, from_seq: u64, max_bytes: usize)
     if let Some((at, limit)) = pruned(connection, id)? {
         return Err(Trouble::Problem(problems::output_pruned(id, at, &limit)));
     }
-    let mut statement = connection
-        .prepare_cached("SELECT seq, at, stream, bytes FROM output WHERE proposal = ?1 AND seq >= ?2 ORDER BY seq")?;
+    let mut statement = connection.prepare_cached(
+        "SELECT seq, at, stream, step, bytes FROM output WHERE proposal = ?1 AND seq >= ?2 ORDER BY seq",
+    )?;
     let from = i64::try_from(from_seq).unwrap_or(i64::MAX);
     let mut rows = statement.query((id, from))?;
     let (mut chunks, mut bytes) = (Vec::new(), 0);
     while let Some(row) = rows.next()? {
-        let size = entry::blob(row, 3)?.len();
+        let size = entry::blob(row, 4)?.len();
         if !chunks.is_empty() && bytes + size > max_bytes {
             break;
         }

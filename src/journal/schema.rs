@@ -2,6 +2,7 @@
 
 use std::fs::{DirBuilder, File, OpenOptions, Permissions};
 use std::io::ErrorKind;
+use std::os::unix::ffi::OsStrExt as _;
 use std::os::unix::fs::{DirBuilderExt as _, OpenOptionsExt as _, PermissionsExt as _};
 use std::path::Path;
 use std::time::Duration;
@@ -50,6 +51,7 @@ CREATE TABLE output (
     seq      INTEGER NOT NULL,
     at       INTEGER NOT NULL,
     stream   INTEGER NOT NULL,
+    step     INTEGER NOT NULL,
     bytes    BLOB NOT NULL,
     PRIMARY KEY (proposal, seq)
 ) STRICT;
@@ -71,6 +73,18 @@ CREATE UNIQUE INDEX proposals_closed ON proposals (closed) WHERE closed IS NOT N
 CREATE INDEX proposals_output ON proposals (closed, output) WHERE output > 0 AND pruned IS NULL;
 CREATE INDEX proposals_pruned ON proposals (pruned) WHERE pruned IS NOT NULL;
 CREATE INDEX proposals_key ON proposals (at) WHERE key IS NOT NULL;
+";
+
+/// How often durations of each size were seen, of every pool: the buckets of [`brig_core::histogram::Histogram`]. No
+/// evidence, so outside of the chain.
+const STATISTICS: &str = "
+CREATE TABLE IF NOT EXISTS statistics (
+    pool    TEXT NOT NULL,
+    measure TEXT NOT NULL,
+    bucket  INTEGER NOT NULL,
+    count   INTEGER NOT NULL,
+    PRIMARY KEY (pool, measure, bucket)
+) STRICT, WITHOUT ROWID;
 ";
 
 /// Opens the one connection that writes, making the file where there is none.
@@ -102,6 +116,35 @@ pub(super) fn open_for_reading(path: &Path) -> Result<Connection, Problem> {
     }
 }
 
+/// The version of a journal that can be opened. Reading makes files for its index where no supervisor has made them
+/// already; one that nobody writes is read without.
+pub(super) fn look(path: &Path) -> Result<i64, Problem> {
+    let trouble = |error: rusqlite::Error| Trouble::from(error).opening(path);
+    let log = path.with_file_name(path.file_name().map_or_else(Default::default, |name| {
+        let mut name = name.to_owned();
+        name.push("-wal");
+        name
+    }));
+    if log.exists() {
+        open_for_reading(path)?;
+        return Ok(VERSION);
+    }
+    let mut uri = "file:".to_owned();
+    for byte in path.as_os_str().as_bytes() {
+        match byte {
+            b'a'..=b'z' | b'A'..=b'Z' | b'0'..=b'9' | b'/' | b'.' | b'-' | b'_' => uri.push(char::from(*byte)),
+            other => uri.push_str(&format!("%{other:02X}")),
+        }
+    }
+    uri.push_str("?immutable=1");
+    let flags = OpenFlags::SQLITE_OPEN_READ_ONLY | OpenFlags::SQLITE_OPEN_NO_MUTEX | OpenFlags::SQLITE_OPEN_URI;
+    let connection = Connection::open_with_flags(uri, flags).map_err(trouble)?;
+    match identify(&connection, path)? {
+        Identity::Empty => Err(problems::foreign(path)),
+        Identity::Journal => Ok(VERSION),
+    }
+}
+
 /// What a file is that SQLite could open.
 enum Identity {
     Empty,
@@ -121,8 +164,8 @@ fn identify(connection: &Connection, path: &Path) -> Result<Identity, Problem> {
     match ask() {
         Ok((0, 0, 0)) => Ok(Identity::Empty),
         Ok((APPLICATION_ID, VERSION, _)) => Ok(Identity::Journal),
-        Ok((APPLICATION_ID, version, _)) if version < VERSION => Err(problems::older(path, version, VERSION)),
         Ok((APPLICATION_ID, version, _)) if version > VERSION => Err(problems::newer(path, version, VERSION)),
+        Ok((APPLICATION_ID, version, _)) if version > 0 => Err(problems::older(path, version, VERSION)),
         Ok(_) => Err(problems::foreign(path)),
         Err(error) => Err(Trouble::from(error).opening(path)),
     }
@@ -155,7 +198,7 @@ fn prepare(connection: &mut Connection, is_new: bool) -> rusqlite::Result<()> {
         transaction.pragma_update(None, "user_version", VERSION)?;
         transaction.commit()?;
     }
-    Ok(())
+    connection.execute_batch(STATISTICS)
 }
 
 /// Writes the version that is there anyway.

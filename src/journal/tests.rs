@@ -5,6 +5,7 @@ mod model;
 mod opening;
 mod pruning;
 mod reading;
+mod statistics;
 mod verifying;
 mod writing;
 
@@ -111,6 +112,7 @@ fn ended(name: &str, output: OutputSummary) -> Entry {
         by: None,
         note: String::new(),
         step: 0,
+        steps: vec![],
         usage: RunUsage::default(),
         output,
         at: NOW,
@@ -153,7 +155,7 @@ fn envelope() -> Envelope {
 }
 
 fn out(seq: u64, text: &str) -> Chunk {
-    Chunk { seq, at: NOW, stream: OutputStream::Stdout, bytes: Bytes::copy_from_slice(text.as_bytes()) }
+    Chunk { seq, at: NOW, stream: OutputStream::Stdout, step: 0, bytes: Bytes::copy_from_slice(text.as_bytes()) }
 }
 
 fn err(seq: u64, text: &str) -> Chunk {

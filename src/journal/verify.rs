@@ -1,11 +1,12 @@
 //! Walks the chain, the output and the index, and says where they stop fitting together.
 
+use std::collections::BTreeMap;
 use std::ops::ControlFlow;
 
 use brig_core::id::ProposalId;
 use brig_core::journal::{Entry, GENESIS, link};
 use brig_core::profile::Hash;
-use brig_core::proposal::{OutputStream, OutputSummary};
+use brig_core::proposal::{OutputStream, OutputSummary, StepEnd};
 use brig_core::retention::Limit;
 use brig_core::time::Wall;
 use rusqlite::{Connection, OptionalExtension as _, Row};
@@ -259,7 +260,7 @@ impl Walk<'_> {
                     return self.is_gone(id, number, by);
                 }
                 let stored = Stored::of(self.connection, &id.0)?;
-                let wrong = stored.differs_from(&end.output);
+                let wrong = stored.differs_from(&end.output).or_else(|| stored.differs_from_steps(&end.steps));
                 if wrong.is_none() {
                     self.found.runs += 1;
                     self.found.output_bytes += stored.stdout.bytes + stored.stderr.bytes;
@@ -363,12 +364,14 @@ pub(super) struct Stored {
 struct Stream {
     bytes: u64,
     hash: Sha256,
+    /// Bytes of each step that has any.
+    steps: BTreeMap<u32, u64>,
 }
 
 impl Stored {
     pub(super) fn of(connection: &Connection, id: &str) -> Result<Self, Trouble> {
-        let mut statement =
-            connection.prepare_cached("SELECT seq, stream, bytes FROM output WHERE proposal = ?1 ORDER BY seq")?;
+        let mut statement = connection
+            .prepare_cached("SELECT seq, stream, step, bytes FROM output WHERE proposal = ?1 ORDER BY seq")?;
         let mut rows = statement.query([id])?;
         let mut stored = Self { stdout: Stream::default(), stderr: Stream::default(), misplaced: None, disk: 0 };
         let mut next = 0;
@@ -378,7 +381,8 @@ impl Stored {
                 stored.misplaced = Some(next.cast_unsigned());
             }
             next += 1;
-            let bytes = entry::blob(row, 2)?;
+            let bytes = entry::blob(row, 3)?;
+            let step: u32 = row.get(2)?;
             stored.disk += on_disk(bytes.len());
             let stream = match stream {
                 Ok(OutputStream::Stdout) => &mut stored.stdout,
@@ -387,6 +391,7 @@ impl Stored {
             };
             stream.bytes += bytes.len() as u64;
             stream.hash.update(bytes);
+            *stream.steps.entry(step).or_default() += bytes.len() as u64;
         }
         Ok(stored)
     }
@@ -414,6 +419,23 @@ impl Stored {
                 return Some(format!("its {name} is not the one that it has the hash of"));
             }
         }
+        self.misplaced()
+    }
+
+    /// With no steps in a run's end nothing is said about them.
+    fn differs_from_steps(&self, ends: &[StepEnd]) -> Option<String> {
+        if ends.is_empty() {
+            return None;
+        }
+        let said = |bytes: fn(&StepEnd) -> u64| -> BTreeMap<u32, u64> {
+            (0..).zip(ends.iter().map(bytes)).filter(|(_, bytes)| *bytes > 0).collect()
+        };
+        let wrong =
+            self.stdout.steps != said(|end| end.stdout_bytes) || self.stderr.steps != said(|end| end.stderr_bytes);
+        wrong.then(|| "its output is not at the steps that it says".to_owned())
+    }
+
+    fn misplaced(&self) -> Option<String> {
         self.misplaced.map(|seq| format!("chunk {seq} of its output is missing or out of place"))
     }
 }

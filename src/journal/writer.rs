@@ -19,8 +19,9 @@ use super::batch::{Batch, Item, Job, OUTPUT_BATCH, QueuedRecord};
 use super::entry::{Encoded, IndexEffect, signed, stream_number};
 use super::kept::{Added, Kept, on_disk};
 use super::problems::{self, Trouble};
+use super::statistics;
 use super::upkeep::Upkeep;
-use super::{Chunk, ITEM_BYTES, QUEUE_BYTES, schema};
+use super::{Chunk, Count, ITEM_BYTES, QUEUE_BYTES, schema};
 
 /// How long a chunk of output waits for company. A run that writes line by line costs 50 commits a second at most, and
 /// its end finds the thread idle rather than in the middle of an fsync.
@@ -123,6 +124,10 @@ impl Writer {
             if self.is_due() {
                 self.commit();
             }
+            if let Some((counts, done)) = self.batch.statistics.take() {
+                self.keep_statistics(&counts);
+                let _ = done.send(());
+            }
             self.upkeep_if_due();
             self.checkpoint_if_due();
         }
@@ -205,6 +210,12 @@ impl Writer {
                 self.health.send_if_modified(|health| health.replace(problem.clone()) != Some(problem.clone()));
                 self.batch.keep(items.into_iter().filter_map(|item| item.failed(&problem)).collect());
             }
+        }
+    }
+
+    fn keep_statistics(&mut self, counts: &[Count]) {
+        if let Err(error) = statistics::keep(&mut self.connection, counts) {
+            tracing::warn!(%error, "the statistics of the pools could not be kept");
         }
     }
 
@@ -291,10 +302,10 @@ fn probe(connection: &mut Connection, head: Head) -> rusqlite::Result<Head> {
 fn insert_chunk(transaction: &Transaction<'_>, id: &ProposalId, chunk: &Chunk) -> rusqlite::Result<bool> {
     let inserted = transaction
         .prepare_cached(
-            "INSERT INTO output (proposal, seq, at, stream, bytes) VALUES (?1, ?2, ?3, ?4, ?5)
+            "INSERT INTO output (proposal, seq, at, stream, step, bytes) VALUES (?1, ?2, ?3, ?4, ?5, ?6)
              ON CONFLICT (proposal, seq) DO NOTHING",
         )?
-        .execute((&id.0, signed(chunk.seq), chunk.at.0, stream_number(chunk.stream), &chunk.bytes[..]))?;
+        .execute((&id.0, signed(chunk.seq), chunk.at.0, stream_number(chunk.stream), chunk.step, &chunk.bytes[..]))?;
     if inserted == 0 {
         tracing::error!(proposal = %id, seq = chunk.seq, "a chunk of output came twice; the first one was kept");
     }

@@ -7,10 +7,10 @@ use std::collections::HashMap;
 use std::time::Duration;
 
 use brig_core::id::{ProposalId, SandboxId};
-use brig_core::machine::{Answer, Changes, Effect, Event, State, Ticket};
+use brig_core::machine::{Answer, Changes, Effect, Event, Pool, State, Ticket};
 use brig_core::problem::Problem;
 use brig_core::retention::Usage;
-use brig_core::time::Wall;
+use brig_core::time::{Now, Wall};
 use bytes::Bytes;
 use tokio::sync::{broadcast, mpsc, oneshot, watch};
 use tokio::time::{Instant, sleep_until};
@@ -20,7 +20,7 @@ use super::keeper::{self, Order, Tools};
 use super::message::{ConsoleMove, Message, Query, Request};
 use super::recorder::Recorder;
 use super::view;
-use crate::api::wire::{ProposalRow, Since, Snapshot, SupervisorRow, Update, UsageRow};
+use crate::api::wire::{PoolRow, ProposalRow, Since, Snapshot, SupervisorRow, Update, UsageRow};
 use crate::engine::{EngineEvent, EngineInfo, Owner, Sighting};
 
 /// Updates that a console may be behind before it is sent everything anew.
@@ -231,7 +231,7 @@ impl Core {
                 }
                 Effect::Launch { sandbox, proposal, envelope } => {
                     self.tools.outputs.begin(&proposal);
-                    let sent = self.order(&sandbox, Order::Launch { proposal, envelope });
+                    let sent = self.order(&sandbox, Order::Launch { proposal, envelope, leased: Instant::now() });
                     if !sent {
                         // Its keeper has ended: nothing was written.
                         self.tools.mailbox.clone().event_soon(Event::Refused { sandbox });
@@ -325,7 +325,7 @@ impl Core {
         }
         for profile in changes.pools {
             updates.push(match self.state.pool(&profile) {
-                Some(pool) => Update::Pool(view::pool_row(&self.state, pool, now)),
+                Some(pool) => Update::Pool(self.pool_row(pool, now)),
                 None => Update::PoolGone { profile },
             });
         }
@@ -354,7 +354,7 @@ impl Core {
             Query::Pool(profile, reply) => {
                 let name = profile.unwrap_or_else(|| self.state.config().default_profile.clone());
                 let now = self.clock.now();
-                drop(reply.send(self.state.pool(&name).map(|pool| view::pool_row(&self.state, pool, now))));
+                drop(reply.send(self.state.pool(&name).map(|pool| self.pool_row(pool, now))));
             }
             Query::Profiles(reply) => drop(reply.send(view::profile_rows(&self.state))),
         }
@@ -380,8 +380,12 @@ impl Core {
                 .sandboxes()
                 .map(|(id, sandbox)| view::sandbox_row(&self.state, id, sandbox, self.usage.get(id).copied()))
                 .collect(),
-            pools: self.state.pools().map(|pool| view::pool_row(&self.state, pool, now)).collect(),
+            pools: self.state.pools().map(|pool| self.pool_row(pool, now)).collect(),
         }
+    }
+
+    fn pool_row(&self, pool: &Pool, now: Now) -> PoolRow {
+        view::pool_row(&self.state, pool, self.tools.statistics.latency(&pool.profile.name), now)
     }
 
     fn row(&self) -> SupervisorRow {
@@ -417,5 +421,6 @@ fn event_of(request: Request, ticket: Ticket) -> Event {
             Event::Decide { ticket, id, digest, choice, reason, operator }
         }
         Request::Kill { target, operator } => Event::Kill { ticket, target, operator },
+        Request::Steer { profile, order, operator } => Event::Steer { ticket, profile, order, operator },
     }
 }

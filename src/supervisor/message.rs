@@ -2,6 +2,7 @@
 
 use brig_core::id::{ProposalId, SandboxId};
 use brig_core::machine::{Answer, Choice, Event, Target};
+use brig_core::pool::PoolOrder;
 use brig_core::problem::{Code, Problem};
 use brig_core::proposal::{Agent, Draft, Operator};
 use brig_core::retention::Usage;
@@ -48,7 +49,7 @@ pub enum ConsoleMove {
     Left,
 }
 
-/// What is answered when the state has heeded it. A proposal, a verdict and the withdrawal of what waits are answered once
+/// What is answered when the state has heeded it. A proposal, a verdict, an order to a pool and the withdrawal of what waits are answered once
 /// they are durable. A kill, and the withdrawal of what runs or has only just come, are answered at once: what is recorded
 /// follows.
 #[derive(Debug)]
@@ -61,6 +62,8 @@ pub enum Request {
     Decide { id: ProposalId, digest: String, choice: Choice, reason: String, operator: Operator },
     /// An operator kills.
     Kill { target: Target, operator: Operator },
+    /// An operator tells a pool something.
+    Steer { profile: String, order: PoolOrder, operator: Operator },
 }
 
 /// What is answered from the state as it is.

@@ -112,11 +112,13 @@ async fn leftovers(sightings: Vec<Sighting>, mailbox: &Mailbox, me: Owner, host:
 }
 
 /// Reads what sandboxes use, while anybody looks.
-pub async fn sample(meters: Meters, mailbox: Mailbox, consoles: Arc<AtomicU32>) {
+pub async fn sample(engine: Arc<dyn Engine>, meters: Meters, mailbox: Mailbox, consoles: Arc<AtomicU32>) {
     let mut ticks = interval(SAMPLE_EVERY);
     loop {
         ticks.tick().await;
-        if consoles.load(Ordering::Relaxed) > 0 {
+        let looks = consoles.load(Ordering::Relaxed) > 0;
+        meters.listen(&engine, looks);
+        if looks {
             read_usage(&meters, &mailbox).await;
         }
     }

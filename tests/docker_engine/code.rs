@@ -30,7 +30,16 @@ async fn code(bed: &Bed, cage: Cage, language: &str, source: &str, stdin: &[u8])
     let env = cage.environment.iter().map(|(name, value)| (name.as_bytes(), value.as_bytes())).collect();
     let step = Step { argv, env, cwd: b"/sandbox", code: Some(code) };
     let (keep_going, rlimits, files) = (false, vec![], vec![]);
-    let request = Request { nonce: NONCE, deadline_ms: 50_000, keep_going, rlimits, steps: vec![step], files, stdin };
+    let request = Request {
+        nonce: NONCE,
+        deadline_ms: 50_000,
+        keep_going,
+        rlimits,
+        steps: vec![step],
+        marks: vec![],
+        files,
+        stdin,
+    };
     send(&mut sandbox, &request.encode().unwrap()).await
 }
 

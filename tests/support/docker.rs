@@ -17,7 +17,7 @@ use brig_core::id::SandboxId;
 use brig_core::problem::Problem;
 use brig_core::profile::{Cage, Network, ResolvedImage, SandboxSpec};
 use brig_core::proposal::OutputStream;
-use brig_init::wire::{Fence, FenceFinder, Request, Step, Stream, Trailer};
+use brig_init::wire::{Fence, FenceFinder, Found, Request, Step, Stream, Trailer};
 use futures_util::StreamExt as _;
 use tokio::io::AsyncWriteExt as _;
 
@@ -135,6 +135,8 @@ pub fn settings(install: &str, address: Option<&str>) -> DockerSettings {
         host: "test-host".to_owned(),
         owner: Owner { pid: std::process::id(), started: 42 },
         address: address.map(str::to_owned),
+        context: None,
+        tls: None,
     }
 }
 
@@ -230,6 +232,7 @@ pub fn request(argv: &[&str], stdin: &[u8], deadline_ms: u64) -> Vec<u8> {
         keep_going: false,
         rlimits: vec![],
         steps: vec![step],
+        marks: vec![],
         files: vec![],
         stdin,
     };
@@ -262,7 +265,7 @@ async fn fences(sandbox: &mut ArmedSandbox) -> (String, String, Trailer) {
         for piece in scan.output {
             texts[at].extend_from_slice(piece);
         }
-        if let Some(fence) = scan.fence
+        if let Some(Found::Fence(fence)) = scan.found
             && let Fence::Stderr(found) = fence.expect("a fence of this version")
         {
             trailer = Some(found);

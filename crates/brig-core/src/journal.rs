@@ -12,6 +12,7 @@ use serde::{Deserialize, Serialize};
 use crate::encoding::Encoder;
 use crate::envelope::Envelope;
 use crate::id::{ProposalId, SandboxId};
+use crate::pool::PoolOrder;
 use crate::problem::Problem;
 use crate::profile::Hash;
 use crate::proposal::{Agent, Operator, Ruling, RunEnd, Verdict};
@@ -86,6 +87,15 @@ pub enum Entry {
         /// Who.
         operator: Operator,
     },
+    /// An operator told a pool something.
+    PoolOrdered {
+        /// The pool's profile.
+        profile: String,
+        /// What.
+        order: PoolOrder,
+        /// Who.
+        operator: Operator,
+    },
     /// The one end of a run.
     Ended {
         /// Which proposal.
@@ -146,6 +156,7 @@ impl Entry {
             | Self::KillRequested { id, .. }
             | Self::Ended { id, .. } => Some(id),
             Self::Started { .. }
+            | Self::PoolOrdered { .. }
             | Self::Gap { .. }
             | Self::OutputPruned { .. }
             | Self::JournalPruned { .. }

@@ -12,6 +12,7 @@ pub mod encoding;
 pub mod envelope;
 #[cfg(test)]
 mod fixtures;
+pub mod histogram;
 pub mod id;
 pub mod journal;
 pub mod machine;

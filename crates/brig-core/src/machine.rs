@@ -34,6 +34,7 @@ mod recording;
 mod restore;
 mod runs;
 mod sandbox;
+mod steering;
 #[cfg(test)]
 mod tests;
 
@@ -42,6 +43,7 @@ pub use pools::{ImageState, Pool, PoolState};
 pub use proposals::{Phase, Proposal};
 pub use restore::RememberedKey;
 pub use sandbox::{Sandbox, SandboxState};
+pub use steering::{Hold, Replacing, SetByHand, Steering};
 
 use event::Batch;
 
@@ -133,6 +135,8 @@ pub struct State {
     next_request: u64,
     queued: usize,
     timers: BTreeSet<(Mono, Timer)>,
+    /// The last lease of all pools.
+    last_lease: Option<Mono>,
     /// The time of each timer that is set.
     alarms: HashMap<Timer, Mono>,
     changes: Changes,
@@ -167,6 +171,7 @@ impl State {
             next_request: 0,
             queued: 0,
             timers: BTreeSet::new(),
+            last_lease: None,
             alarms: HashMap::new(),
             changes: Changes::default(),
             effects: Vec::new(),
@@ -190,6 +195,10 @@ impl State {
                 let killed = self.kill(&target, &operator, now).map(|()| Answer::Done);
                 self.answer(ticket, killed);
             }
+            Event::Steer { ticket, profile, order, operator } => {
+                let steered = self.steer(ticket, &profile, order, operator, now);
+                self.answer_problem(ticket, steered);
+            }
             Event::Recorded { batch, result } => self.recorded(batch, result, now),
             Event::ImageProgress { profile, request, line } => self.image_progress(&profile, request, line),
             Event::ImageResolved { profile, request, result } => self.image_resolved(&profile, request, result, now),
@@ -197,9 +206,11 @@ impl State {
             Event::Armed { sandbox, result } => self.armed(&sandbox, result, now),
             Event::Started { sandbox } => self.started(&sandbox, now),
             Event::Refused { sandbox } => self.refused(&sandbox, now),
+            Event::StepBegan { sandbox, step } => self.step_began(&sandbox, step),
             Event::OutputFull { sandbox } => self.output_full(&sandbox),
             Event::Ended { sandbox, report } => self.ended(&sandbox, report, now),
             Event::Gone { sandbox, why } => self.gone(&sandbox, why, now),
+            Event::Unwell { sandbox, problem } => self.unwell(&sandbox, problem, now),
             Event::Died { engine_id } => self.died(&engine_id, now),
             Event::OutOfMemory { engine_id } => self.out_of_memory(&engine_id),
             Event::EngineUp => self.engine_up(),

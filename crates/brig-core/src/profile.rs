@@ -210,9 +210,11 @@ impl Network {
 /// How many sandboxes of a profile are kept warm.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
 pub struct PoolPolicy {
-    /// Warm and unused at rest. 0: every run is a cold start.
+    /// Warm and unused when nothing has run for an hour. At most `target`.
+    pub min: u32,
+    /// Warm and unused at rest; more while there is more demand. 0: a run that comes alone is a cold start.
     pub target: u32,
-    /// Sandboxes at once, in whatever state. Runs over it wait their turn.
+    /// Sandboxes at once, in whatever state. Runs over it wait their turn. At least `target`.
     pub max: u32,
     /// Milliseconds after which an unused sandbox is replaced.
     pub max_age_ms: u64,

@@ -7,6 +7,7 @@ use brig_init::wire::Armed;
 use crate::ahead;
 use crate::fatal::Fatal;
 use crate::inbox::Heard;
+use crate::outlets::Outlets;
 use crate::station::{Outlet, Station};
 use crate::sys;
 use crate::usage::Meters;
@@ -38,12 +39,13 @@ pub fn station() -> Result<Station, Fatal> {
     let is_pid_1 = std::process::id() == 1;
     // Before becoming undumpable, which gives the files in /proc/self to root.
     let meters = Meters::open(is_pid_1);
+    let outlets = Outlets::open();
     sys::become_undumpable().map_err(|error| Fatal::Setup("prctl dumpable", error))?;
     if !is_pid_1 {
         sys::become_subreaper().map_err(|error| Fatal::Setup("prctl subreaper", error))?;
     }
     let signals = sys::child_signals().map_err(|error| Fatal::Setup("signalfd", error))?;
-    Ok(Station::new(signals, meters))
+    Ok(Station::new(signals, meters, outlets))
 }
 
 /// Waits for the body of the request. Nothing when the owner has closed stdin instead.
@@ -55,6 +57,7 @@ pub fn wait_for_request(station: &mut Station, warm: &Warmed) -> Result<Option<V
         match station.wait(A_WHILE)? {
             Heard::Request(body) => return Ok(Some(body)),
             Heard::Goodbye => return Ok(None),
+            Heard::Ping => station.deliver(Outlet::Stdout, &Armed::this(std::process::id() == 1).encode())?,
             Heard::Nothing | Heard::Cancel => warm.check()?,
         }
     }

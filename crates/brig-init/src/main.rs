@@ -22,6 +22,7 @@ mod fatal;
 mod files;
 mod inbox;
 mod outcome;
+mod outlets;
 mod plan;
 mod reap;
 mod run;

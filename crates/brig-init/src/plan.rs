@@ -5,7 +5,7 @@ use std::fs::File;
 use std::io::{self, Seek, Write};
 use std::os::fd::OwnedFd;
 
-use brig_init::wire::{How, Request, Step, Why};
+use brig_init::wire::{How, MARK_LEN, Request, Step, Why, mark};
 
 use crate::exec::{Program, Source};
 use crate::files;
@@ -19,6 +19,8 @@ const DEFAULT_PATH: &[u8] = b"/usr/local/sbin:/usr/local/bin:/usr/sbin:/usr/bin:
 pub struct Plan {
     pub steps: Vec<Program>,
     pub keep_going: bool,
+    /// What to write on both streams before each step but the first; nothing where no marks are wanted.
+    pub marks: Vec<[[u8; MARK_LEN]; 2]>,
     /// For the first step.
     pub stdin: OwnedFd,
     /// For all others.
@@ -48,14 +50,15 @@ impl Plan {
             None if request.stdin.is_empty() => empty.try_clone().map_err(unavailable)?,
             None => in_memory(request.stdin).map_err(unavailable)?,
         };
-        Ok(Plan { steps, keep_going: request.keep_going, stdin, empty })
+        let marks = request.marks.iter().map(|pair| pair.map(|secret| mark(&request.nonce, &secret))).collect();
+        Ok(Plan { steps, keep_going: request.keep_going, marks, stdin, empty })
     }
 }
 
 fn refused(why: Why, call: &str, name: &[u8], error: &io::Error) -> Outcome {
     let errno = error.raw_os_error().unwrap_or(sys::EINVAL);
     let message = complain(call, name, errno);
-    Outcome { how: How::NotStarted(errno), why, step: 0, steps_run: 0, message }
+    Outcome { how: How::NotStarted(errno), why, step: 0, steps: Vec::new(), message }
 }
 
 /// A complete stdin, as a file in memory that is read from its beginning.

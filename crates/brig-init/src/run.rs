@@ -3,18 +3,21 @@
 use std::os::fd::OwnedFd;
 use std::time::{Duration, Instant};
 
-use brig_init::wire::{self, Fence, How, Nonce, Request, Why};
+use brig_init::wire::{self, Fence, How, Nonce, Request, StepEnd, Why};
 
 use crate::exec::{Child, Program, Source};
 use crate::fatal::Fatal;
 use crate::files;
 use crate::inbox::Heard;
-use crate::outcome::{Outcome, complain, explain, how_it_ended};
+use crate::outcome::{Outcome, complain, explain, how_it_ended, micros};
 use crate::plan::Plan;
 use crate::reap::{self, Children, Left};
 use crate::station::{Outlet, Station};
 use crate::sys;
 use crate::warm::{Chosen, Warmed};
+
+/// What a step that was stopped is killed with.
+const SIGKILL: i32 = 9;
 
 /// Does what the body of a request says, and writes both fences when nothing of it is alive any more.
 ///
@@ -51,7 +54,7 @@ pub fn answer(station: &mut Station, warm: Warmed, body: Vec<u8>) -> Result<(), 
 }
 
 fn bad_request(message: String) -> Outcome {
-    Outcome { how: How::NotStarted(0), why: Why::BadRequest, step: 0, steps_run: 0, message: message.into_bytes() }
+    Outcome { how: How::NotStarted(0), why: Why::BadRequest, step: 0, steps: Vec::new(), message: message.into_bytes() }
 }
 
 /// Both are tried, whatever becomes of the first.
@@ -73,22 +76,31 @@ fn run_steps(
     deadline: Instant,
 ) -> Result<Outcome, Fatal> {
     let mut told: Option<Outcome> = None;
+    let mut steps = Vec::with_capacity(plan.steps.len());
+    // The first step has no mark before it.
+    let marks = std::iter::once(None).chain(plan.marks.iter().map(Some)).chain(std::iter::repeat(None));
     let mut stdin = &plan.stdin;
-    for (number, program) in (0..).zip(&plan.steps) {
-        let mut outcome = run_step(station, program, stdin, chosen.take(), deadline)?;
+    for ((number, program), marks) in (0..).zip(&plan.steps).zip(marks) {
+        let begun = Instant::now();
+        let stopped = marks.map_or(Ok(None), |marks| station.mark(marks, deadline))?;
+        let mut outcome = match stopped {
+            None => run_step(station, program, stdin, chosen.take(), deadline)?,
+            Some(why) => step_outcome(How::Signalled(SIGKILL), why, Vec::new()),
+        };
         stdin = &plan.empty;
         outcome.step = number;
+        steps.push(StepEnd { how: outcome.how, wall_us: micros(begun.elapsed()) });
         let goes_on = outcome.why == Why::Finished && (plan.keep_going || !outcome.has_failed());
         // The first failure is worth more than a later end, but a run that was stopped was stopped here.
         let earlier = told.take().filter(|earlier| earlier.has_failed() && outcome.why == Why::Finished);
-        let outcome = Outcome { steps_run: number + 1, ..earlier.unwrap_or(outcome) };
+        told = Some(earlier.unwrap_or(outcome));
         if !goes_on {
-            return Ok(outcome);
+            break;
         }
-        told = Some(outcome);
     }
     // The wire format has at least one step.
-    Ok(told.unwrap_or_else(|| bad_request("no steps".to_owned())))
+    let outcome = told.unwrap_or_else(|| bad_request("no steps".to_owned()));
+    Ok(Outcome { steps, ..outcome })
 }
 
 fn run_step(
@@ -143,7 +155,6 @@ fn wait_for_end(station: &mut Station, children: &mut Children, deadline: Instan
 }
 
 fn end_of(child: &Child, children: &Children, program: &Program, why: Why) -> Outcome {
-    const SIGKILL: i32 = 9;
     if let Some((stage, errno)) = child.failure() {
         let name = program.argv.first().map_or(b"".as_slice(), |name| name.as_bytes());
         let message = explain(stage, name, program.cwd.as_bytes(), errno);
@@ -154,5 +165,5 @@ fn end_of(child: &Child, children: &Children, program: &Program, why: Why) -> Ou
 }
 
 fn step_outcome(how: How, why: Why, message: Vec<u8>) -> Outcome {
-    Outcome { how, why, step: 0, steps_run: 0, message }
+    Outcome { how, why, step: 0, steps: Vec::new(), message }
 }

@@ -17,3 +17,4 @@ mod files;
 mod messages;
 mod output;
 mod programs;
+mod steps;

@@ -28,7 +28,7 @@ fn the_shipped_profiles_are_what_their_files_say() {
     let shell = parse("shell", "shell", SHIPPED[0].1, &base()).unwrap();
     assert_eq!(shell.name, "shell");
     assert_eq!((shell.timeout_ms, shell.output_limit), (60_000, 8 << 20));
-    assert_eq!(shell.pool, PoolPolicy { target: 2, max: 8, max_age_ms: 1_800_000 });
+    assert_eq!(shell.pool, PoolPolicy { min: 2, target: 2, max: 8, max_age_ms: 1_800_000 });
     assert_eq!(shell.approval, Approval { mode: ApprovalMode::Ask, expires_ms: 900_000 });
     let cage = &shell.cage;
     assert_eq!((cage.image.as_str(), cage.userland_fallback), ("busybox:1.37", true));
@@ -47,7 +47,7 @@ fn what_a_file_leaves_out_is_hardened_all_the_same() {
     assert_eq!(cage.ulimits["core"], Ulimit { soft: 0, hard: 0 });
     assert_eq!((plain.timeout_ms, plain.output_limit), (60_000, 8 << 20));
     assert_eq!(plain.approval.mode, ApprovalMode::Ask);
-    assert_eq!(plain.pool, PoolPolicy { target: 0, max: 8, max_age_ms: 1_800_000 });
+    assert_eq!(plain.pool, PoolPolicy { min: 0, target: 0, max: 8, max_age_ms: 1_800_000 });
 }
 
 #[test]

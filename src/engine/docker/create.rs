@@ -287,6 +287,8 @@ mod tests {
             host: "h".to_owned(),
             owner: Owner { pid: 7, started: 9 },
             address: None,
+            context: None,
+            tls: None,
         };
         let around = Surroundings {
             settings: &settings,

@@ -92,7 +92,7 @@ fn remember(shared: &Shared, id: &str, image: ImageInspect) -> Arc<ImageFacts> {
 }
 
 /// The identifier of the image of that name, if the daemon has it.
-async fn find(shared: &Shared, link: &Link, reference: &str) -> Result<Option<String>, Problem> {
+pub async fn find(shared: &Shared, link: &Link, reference: &str) -> Result<Option<String>, Problem> {
     let image = match Box::pin(link.call("look for the image", QUICK, link.docker.inspect_image(reference))).await {
         Ok(image) => image,
         Err(Failure { status: Some(404), .. }) => return Ok(None),
@@ -115,7 +115,8 @@ async fn find(shared: &Shared, link: &Link, reference: &str) -> Result<Option<St
     Ok(Some(id))
 }
 
-fn unavailable(image: &str, reason: &str, userland: Option<&str>) -> Problem {
+/// Nowhere is it to be had.
+pub fn unavailable(image: &str, reason: &str, userland: Option<&str>) -> Problem {
     let mut message = format!("the image {image} is not here and cannot be brought here: {reason}");
     if let Some(reason) = userland {
         message.push_str(&format!("; nor can one be made of this machine's own programs: {reason}"));

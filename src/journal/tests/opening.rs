@@ -112,12 +112,14 @@ async fn a_newer_journal_is_left_alone() {
 }
 
 #[tokio::test]
-async fn an_older_journal_is_left_alone_and_called_one() {
+async fn an_older_journal_is_left_alone_and_told_from_what_is_none() {
     let home = Home::new();
     home.journal().close().await;
     home.tamper("PRAGMA user_version = 1");
+    let before = std::fs::read(&home.path).unwrap();
     let problem = problem_of(&home);
-    assert!(problem.message.contains("has version 1"), "{problem}");
+    assert!(problem.message.contains("version 1") && problem.help.contains("move the file away"), "{problem}");
+    assert_eq!(std::fs::read(&home.path).unwrap(), before);
 }
 
 #[tokio::test]

@@ -245,7 +245,7 @@ async fn tampering_with_what_is_left_is_found_at_the_first_wrong_entry() {
         ("anchor removed", "DELETE FROM entries WHERE kind = 'journal-pruned'", Some(1)),
         (
             "output of a pruned run is back",
-            "INSERT INTO output VALUES ('r7', 0, 0, 1, x'78'); UPDATE proposals SET pruned = 45 WHERE id = 'r7'",
+            "INSERT INTO output VALUES ('r7', 0, 0, 1, 0, x'78'); UPDATE proposals SET pruned = 45 WHERE id = 'r7'",
             Some(35),
         ),
         ("output removed too", "DELETE FROM output WHERE proposal = 'r8'", Some(39)),
@@ -258,7 +258,7 @@ async fn tampering_with_what_is_left_is_found_at_the_first_wrong_entry() {
         ("index row of what was cut", "INSERT INTO proposals VALUES ('r0', 1, 4, 0, 'a', NULL, x'', 0, NULL)", None),
         ("open one of what was cut", "INSERT INTO proposals VALUES ('r0', 1, NULL, 0, 'a', NULL, x'', 0, NULL)", None),
         ("index row removed", "DELETE FROM proposals WHERE id = 'r7'", Some(32)),
-        ("output of what was cut", "INSERT INTO output VALUES ('r0', 0, 0, 1, x'78')", None),
+        ("output of what was cut", "INSERT INTO output VALUES ('r0', 0, 0, 1, 0, x'78')", None),
     ] {
         let home = Home::new();
         prune(&home).await;

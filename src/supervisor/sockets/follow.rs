@@ -206,6 +206,7 @@ async fn write(chunks: &[Chunk], lines: &Lines) -> Result<(), Left> {
             seq: chunk.seq,
             at: chunk.at,
             stream: chunk.stream,
+            step: chunk.step,
             data: Blob(chunk.bytes.to_vec()),
         }));
         if piece.len() >= PIECE_BYTES {

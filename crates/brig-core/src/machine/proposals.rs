@@ -78,6 +78,10 @@ pub struct Run {
     pub started_at: Wall,
     /// When its time is up.
     pub deadline_at: Wall,
+    /// The step that runs or ran last, as far as its output has told; from 0.
+    pub step: u32,
+    /// How many steps there are.
+    pub steps: u32,
 }
 
 /// Where a proposal stands; the picture is in [`super`].

@@ -53,6 +53,11 @@ impl State {
                     self.answer(ticket, Err(problem));
                 }
             }
+            (Batch::Steer { ticket, profile, order, operator }, Ok(())) => {
+                let followed = self.follow_order(&profile, order, operator, now);
+                self.answer(ticket, followed.map(|()| Answer::Done));
+            }
+            (Batch::Steer { ticket, .. }, Err(problem)) => self.answer(ticket, Err(problem)),
             // An end that cannot be recorded is still an end: it is only after a restart that nobody knows of it.
             (Batch::End { id, end }, _) => self.finish(&id, end),
             (Batch::Returned { .. }, Err(_)) | (Batch::Gap | Batch::Other, _) => {}

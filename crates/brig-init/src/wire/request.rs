@@ -5,12 +5,13 @@ use std::collections::HashSet;
 use super::bytes::{Reader, put_blob, put_count};
 use super::error::{Problem, WireError};
 use super::header::{HEADER_LEN, Header, Kind, MAX_BODY};
+use super::mark::{SECRET_LEN, Secret, TAG_LEN};
 use super::{NONCE_LEN, Nonce};
 
 /// The longest deadline in milliseconds: 24 hours.
 pub const MAX_DEADLINE_MS: u64 = 24 * 60 * 60 * 1000;
 /// The most steps in a request.
-pub const MAX_STEPS: usize = 256;
+pub const MAX_STEPS: usize = 64;
 /// The most arguments of a step.
 pub const MAX_ARGS: usize = 65_536;
 /// The most environment variables of a step.
@@ -35,6 +36,7 @@ const MODE_BITS: u32 = 0o777;
 /// | flags | u8; bit 0 is keep_going, the others are 0 |
 /// | rlimits | list of: u8 [`Resource`], u64 value; no resource twice |
 /// | steps | list of 1 to [`MAX_STEPS`]: argv, list of 1 to [`MAX_ARGS`] strings, the first not empty; env, list of at most [`MAX_ENV`] (string name, string value), names not empty, without `=`, none twice; cwd, string, an absolute path; a u8, which is 1 when code follows and else 0; code: language, string, not empty; path, string, an absolute path; source, blob |
+/// | marks | list of either nothing, or one less than the steps: two secrets of 16 bytes, for stdout and stderr; no secret twice |
 /// | files | list of at most [`MAX_FILES`]: path, string; mode, u32, at most 0o777; content, blob |
 /// | stdin | blob |
 #[derive(Debug, Clone, PartialEq, Eq)]
@@ -50,6 +52,9 @@ pub struct Request<'a> {
     pub rlimits: Vec<Rlimit>,
     /// What to run, one after another.
     pub steps: Vec<Step<'a>>,
+    /// For each step but the first, what makes the marks before it, on stdout and on stderr. When there are none, no marks
+    /// are written.
+    pub marks: Vec<[Secret; 2]>,
     /// What to write before the first step begins.
     pub files: Vec<File<'a>>,
     /// The complete stdin of the first step; the others get an empty one.
@@ -157,10 +162,11 @@ impl<'a> Request<'a> {
         if steps.is_empty() {
             return Err(reader.error_before(4, "steps", Problem::Empty));
         }
+        let marks = marks(&mut reader, steps.len(), &nonce)?;
         let files = list(&mut reader, MAX_FILES, "files", file)?;
         let stdin = reader.blob(MAX_BODY, "stdin")?;
         reader.finish("request")?;
-        Ok(Request { nonce, deadline_ms, keep_going: flags != 0, rlimits, steps, files, stdin })
+        Ok(Request { nonce, deadline_ms, keep_going: flags != 0, rlimits, steps, marks, files, stdin })
     }
 
     /// The nonce of a body that may be wrong further on, so that it can be answered.
@@ -177,7 +183,7 @@ impl<'a> Request<'a> {
             4 + argv + 4 + env + blob(step.cwd) + 1 + code
         });
         let files = self.files.iter().map(|file| blob(file.path) + 4 + blob(file.content));
-        let fixed = NONCE_LEN + 8 + 1 + 4 + 9 * self.rlimits.len() + 4 + 4;
+        let fixed = NONCE_LEN + 8 + 1 + 4 + 9 * self.rlimits.len() + 4 + 4 + 2 * SECRET_LEN * self.marks.len() + 4;
         fixed + steps.sum::<usize>() + files.sum::<usize>() + blob(self.stdin)
     }
 
@@ -205,6 +211,8 @@ impl<'a> Request<'a> {
                 [language, path, source].into_iter().for_each(|bytes| put_blob(out, bytes));
             }
         }
+        put_count(out, self.marks.len());
+        self.marks.iter().flatten().for_each(|secret| out.extend_from_slice(secret));
         put_count(out, self.files.len());
         for file in &self.files {
             put_blob(out, file.path);
@@ -281,6 +289,18 @@ fn code<'a>(reader: &mut Reader<'a>) -> Result<Code<'a>, WireError> {
         return Err(reader.error_before(path.len(), "code path", Problem::NotAbsolute));
     }
     Ok(Code { language, path, source: reader.blob(MAX_BODY, "code source")? })
+}
+
+fn marks(reader: &mut Reader<'_>, steps: usize, nonce: &Nonce) -> Result<Vec<[Secret; 2]>, WireError> {
+    let marks = list(reader, MAX_STEPS, "marks", |reader| Ok([reader.array("mark")?, reader.array("mark")?]))?;
+    if !marks.is_empty() && marks.len() + 1 != steps {
+        return Err(reader.error_before(0, "marks", Problem::Value(marks.len() as u64)));
+    }
+    let mut seen: HashSet<&[u8]> = HashSet::from([&nonce[TAG_LEN..]]);
+    match marks.iter().flatten().all(|secret| seen.insert(secret)) {
+        true => Ok(marks),
+        false => Err(reader.error_before(0, "marks", Problem::Duplicate)),
+    }
 }
 
 fn variable<'a>(reader: &mut Reader<'a>) -> Result<(&'a [u8], &'a [u8]), WireError> {
