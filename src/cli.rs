@@ -15,6 +15,7 @@ pub mod approve;
 pub mod audit;
 pub mod console;
 pub mod context;
+pub mod doctor;
 pub mod exit;
 #[cfg(test)]
 mod fixtures;
@@ -29,6 +30,7 @@ pub mod reject;
 pub mod run;
 pub mod serve;
 pub mod show;
+pub mod steps;
 pub mod stop;
 pub mod table;
 pub mod values;
@@ -59,9 +61,15 @@ enum Command {
     ///
     /// Ctrl-C takes the proposal back, or kills its run. With --json nothing is streamed: at the end comes one object,
     /// the proposal as `brig queue` lists it, with its verdict and its end, and with stdout, stderr (text, or
-    /// {"base64": …} where it is none) and exit_status.
+    /// {"base64": …} where it is none) and exit_status; of several steps also with step_output, the stdout and stderr of
+    /// each.
+    ///
+    /// Several steps are one proposal: --step 'make' --step 'make test', one program each, no shell in between. The words
+    /// of a step are split at blanks; '…' and "…" and a backslash quote as in a shell, and what else would mean something
+    /// to a shell has to be quoted. They run one after another in one sandbox and stop at the first that fails, whose exit
+    /// status is that of brig run.
     #[command(after_long_help = exit::HELP)]
-    Run(run::Args),
+    Run(Box<run::Args>),
     /// Wait until proposals are over, and exit as the first of them that did not succeed
     #[command(after_long_help = exit::HELP)]
     Wait(wait::Args),
@@ -71,8 +79,11 @@ enum Command {
     Queue(queue::Args),
     /// List the sandboxes, warm ones too
     Ps(ps::Args),
-    /// List the pools of warm sandboxes
-    Pools,
+    /// List the pools of warm sandboxes, or steer one
+    ///
+    /// What is set lasts until the supervisor ends or the profile's file changes; a pause or a drain lasts until `resume`, or
+    /// the supervisor's end. Each is recorded with who asked for it.
+    Pools(pools::Args),
     /// Show a proposal with all that it would do, nothing hidden
     Show(show::Args),
     /// Print what a run wrote
@@ -89,6 +100,11 @@ enum Command {
     Image(image::Args),
     /// Verify or export the journal
     Audit(audit::Args),
+    /// Look at everything that brig needs, and say how to mend what is not so; exits with 1 when something failed
+    ///
+    /// It starts nothing, changes nothing, and works with a supervisor and without. With --json one object: ok, engine
+    /// (what the daemon says of itself) and checks, an array of {area, what, status, message, help}.
+    Doctor,
     /// End the supervisor, and with it everything that runs
     Stop(stop::Args),
 }
@@ -116,12 +132,12 @@ async fn dispatch(args: Args) -> Result<Exit, Stop> {
     match args.command {
         None => Box::pin(console::open(&context)).await,
         Some(Command::Serve(args)) => Box::pin(serve::serve(&context, &args)).await,
-        Some(Command::Run(args)) => Box::pin(run::run(&context, args)).await,
+        Some(Command::Run(args)) => Box::pin(run::run(&context, *args)).await,
         Some(Command::Wait(args)) => wait::wait(&context, &args).await,
         Some(Command::Withdraw(args)) => withdraw::withdraw(&context, &args).await,
         Some(Command::Queue(args)) => queue::queue(&context, &args).await,
         Some(Command::Ps(args)) => ps::ps(&context, &args).await,
-        Some(Command::Pools) => pools::pools(&context).await,
+        Some(Command::Pools(args)) => pools::pools(&context, args).await,
         Some(Command::Show(args)) => show::show(&context, &args).await,
         Some(Command::Logs(args)) => Box::pin(logs::logs(&context, &args)).await,
         Some(Command::Approve(args)) => Box::pin(approve::approve(&context, &args)).await,
@@ -129,6 +145,7 @@ async fn dispatch(args: Args) -> Result<Exit, Stop> {
         Some(Command::Kill(args)) => kill::kill(&context, &args).await,
         Some(Command::Image(args)) => Box::pin(image::image(&context, args)).await,
         Some(Command::Audit(args)) => audit::audit(&context, &args).await,
+        Some(Command::Doctor) => Box::pin(doctor::doctor(&context)).await,
         Some(Command::Stop(args)) => stop::stop(&context, &args).await,
     }
 }

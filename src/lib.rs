@@ -6,6 +6,7 @@ pub mod cli;
 pub mod config;
 pub mod console;
 mod context;
+pub mod doctor;
 pub mod engine;
 pub mod journal;
 pub mod supervisor;

@@ -13,6 +13,7 @@ mod described;
 mod docker_engine;
 mod end_to_end;
 mod images;
+mod remote;
 mod supervisor;
 mod terminal;
 mod support {
@@ -24,5 +25,7 @@ mod support {
     pub mod registry;
     pub mod schema;
     pub mod screen;
+    pub mod sshd;
+    pub mod tls;
     pub mod world;
 }

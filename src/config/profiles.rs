@@ -52,7 +52,7 @@ const KEYS: [&str; 21] = [
 ];
 
 /// Sandboxes of one profile at once, at most.
-const POOL_LIMIT: u64 = 256;
+const POOL_LIMIT: u64 = brig_core::pool::POOL_LIMIT as u64;
 const SECOND: u64 = 1_000;
 const MINUTE: u64 = 60 * SECOND;
 const DAY: u64 = 24 * 60 * MINUTE;
@@ -153,11 +153,20 @@ fn description(root: &Section<'_>) -> Result<String, Problem> {
 }
 
 fn pool(root: &Section<'_>) -> Result<PoolPolicy, Problem> {
-    let mut policy = PoolPolicy { target: 0, max: 8, max_age_ms: 30 * MINUTE };
-    let Some(section) = only_keys(root, "pool", &["target", "max", "max_age"])? else { return Ok(policy) };
-    let mut target = 0;
-    if let Some(item) = section.item("target") {
-        target = item.number(0..=POOL_LIMIT)?;
+    let mut policy = PoolPolicy { min: 0, target: 0, max: 8, max_age_ms: 30 * MINUTE };
+    let Some(section) = only_keys(root, "pool", &["min", "target", "max", "max_age"])? else { return Ok(policy) };
+    let number = |key| section.item(key).map(|item| item.number(0..=POOL_LIMIT)).transpose();
+    // The one that is not there is as the other: without a target the minimum is what waits at rest.
+    let (min, target) = (number("min")?, number("target")?);
+    let target = target.or(min).unwrap_or(0);
+    let min = min.unwrap_or(target);
+    if min > target
+        && let Some(item) = section.item("min")
+    {
+        return Err(item.problem(
+            &format!("{min} is more than `pool.target`, which is {target}"),
+            format!("write a whole number from 0 to {target}, or a larger target"),
+        ));
     }
     let max = match section.item("max") {
         None => (4 * target).clamp(8, POOL_LIMIT),
@@ -172,6 +181,7 @@ fn pool(root: &Section<'_>) -> Result<PoolPolicy, Problem> {
             max
         }
     };
+    policy.min = u32::try_from(min).unwrap_or(0);
     policy.target = u32::try_from(target).unwrap_or(0);
     policy.max = u32::try_from(max).unwrap_or(8);
     if let Some(item) = section.item("max_age") {

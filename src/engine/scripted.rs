@@ -20,7 +20,7 @@ use futures_util::stream::{self, BoxStream, StreamExt as _};
 use tokio::sync::{mpsc, watch};
 use tokio::time::sleep;
 
-use super::{Anew, ArmedSandbox, Engine, EngineEvent, EngineInfo, Owner, Progress, Sighting, StoredImage};
+use super::{Anew, ArmedSandbox, Engine, EngineEvent, EngineInfo, Owner, Progress, Sighting, StoredImage, Usage};
 pub use sandbox::Served;
 use sandbox::{FixedMeter, Piece, Sandbox};
 pub use script::{Act, Script};
@@ -69,6 +69,7 @@ struct Inner {
     open_gates: BTreeSet<&'static str>,
     image: String,
     deaf: bool,
+    mute: bool,
     pretends: bool,
     progress: Option<String>,
     listeners: Vec<mpsc::Sender<Result<EngineEvent, Problem>>>,
@@ -170,6 +171,11 @@ impl ScriptedEngine {
     /// Whether sandboxes that are made from now on read nothing of what they are sent.
     pub fn deafen(&self, deaf: bool) {
         self.shared.lock().deaf = deaf;
+    }
+
+    /// Whether sandboxes do not answer when they are asked whether they are there.
+    pub fn mute(&self, mute: bool) {
+        self.shared.lock().mute = mute;
     }
 
     /// Whether kills change nothing from now on, though the engine says that they worked.
@@ -274,6 +280,14 @@ impl Engine for ScriptedEngine {
             Ok(self.shared.make(id))
         }
         .boxed()
+    }
+
+    fn usage<'a>(&'a self, _: &'a str) -> BoxStream<'a, Usage> {
+        let tick = |count: u64| async move {
+            tokio::time::sleep(Duration::from_millis(10)).await;
+            Some((Usage { cpu_us: count, ..Usage::default() }, count + 1))
+        };
+        stream::unfold(1, tick).boxed()
     }
 
     fn kill<'a>(&'a self, engine_id: &'a str) -> BoxFuture<'a, Result<(), Problem>> {

@@ -67,7 +67,10 @@ pub(super) const fn kind(entry: &Entry) -> &'static str {
         Entry::Decided { .. } => "decided",
         Entry::Launched { .. } => "launched",
         Entry::KillRequested { .. } => "kill-requested",
+        Entry::PoolOrdered { .. } => "pool-ordered",
         Entry::Ended { .. } => "ended",
+        Entry::OutputPruned { .. } => "output-pruned",
+        Entry::JournalPruned { .. } => "journal-pruned",
         Entry::Stopped {} => "stopped",
     }
 }
@@ -84,10 +87,11 @@ pub(super) fn recorded(row: &Row<'_>) -> Result<Recorded, Trouble> {
     Ok(Recorded { number, at: Wall(row.get(1)?), entry, hash })
 }
 
-/// Reads `seq, at, stream, bytes`.
+/// Reads `seq, at, stream, step, bytes`.
 pub(super) fn chunk(row: &Row<'_>) -> Result<Chunk, Trouble> {
     let stream = stream_of(row.get(2)?)?;
-    Ok(Chunk { seq: unsigned(row, 0)?, at: Wall(row.get(1)?), stream, bytes: Bytes::copy_from_slice(blob(row, 3)?) })
+    let bytes = Bytes::copy_from_slice(blob(row, 4)?);
+    Ok(Chunk { seq: unsigned(row, 0)?, at: Wall(row.get(1)?), stream, step: row.get(3)?, bytes })
 }
 
 /// The bytes of a column, where SQLite has them.

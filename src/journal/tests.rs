@@ -1,8 +1,11 @@
 //! Real files, real threads, no sleeps.
 
 mod durability;
+mod model;
 mod opening;
+mod pruning;
 mod reading;
+mod statistics;
 mod verifying;
 mod writing;
 
@@ -109,6 +112,7 @@ fn ended(name: &str, output: OutputSummary) -> Entry {
         by: None,
         note: String::new(),
         step: 0,
+        steps: vec![],
         usage: RunUsage::default(),
         output,
         at: NOW,
@@ -152,7 +156,7 @@ fn envelope() -> Envelope {
 }
 
 fn out(seq: u64, text: &str) -> Chunk {
-    Chunk { seq, at: NOW, stream: OutputStream::Stdout, bytes: Bytes::copy_from_slice(text.as_bytes()) }
+    Chunk { seq, at: NOW, stream: OutputStream::Stdout, step: 0, bytes: Bytes::copy_from_slice(text.as_bytes()) }
 }
 
 fn err(seq: u64, text: &str) -> Chunk {

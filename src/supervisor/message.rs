@@ -2,9 +2,11 @@
 
 use brig_core::id::{ProposalId, SandboxId};
 use brig_core::machine::{Answer, Choice, Event, Target};
+use brig_core::pool::PoolOrder;
 use brig_core::problem::{Code, Problem};
 use brig_core::profile::{Cage, ResolvedImage};
 use brig_core::proposal::{Agent, Draft, Operator};
+use brig_core::retention::Usage;
 use bytes::Bytes;
 use tokio::sync::{broadcast, mpsc, oneshot, watch};
 
@@ -33,6 +35,8 @@ pub enum Message {
     Unknown(Vec<Sighting>, oneshot::Sender<Vec<Sighting>>),
     /// A console came, or left.
     Console(ConsoleMove),
+    /// The disk was looked at. The second is why nothing new may begin, where that is so.
+    Disk(Usage, Option<Problem>),
     /// The settings were read anew, and are wrong or right.
     ConfigProblem(Option<Problem>),
 }
@@ -46,7 +50,7 @@ pub enum ConsoleMove {
     Left,
 }
 
-/// What is answered when the state has heeded it. A proposal, a verdict and the withdrawal of what waits are answered once
+/// What is answered when the state has heeded it. A proposal, a verdict, an order to a pool and the withdrawal of what waits are answered once
 /// they are durable. A kill, and the withdrawal of what runs or has only just come, are answered at once: what is recorded
 /// follows.
 #[derive(Debug)]
@@ -59,6 +63,8 @@ pub enum Request {
     Decide { id: ProposalId, digest: String, choice: Choice, reason: String, operator: Operator },
     /// An operator kills.
     Kill { target: Target, operator: Operator },
+    /// An operator tells a pool something.
+    Steer { profile: String, order: PoolOrder, operator: Operator },
 }
 
 /// What is answered from the state as it is.

@@ -9,8 +9,9 @@ use std::time::{Duration, SystemTime};
 use brig_core::machine::Event;
 use brig_core::problem::{Code, Problem};
 use brig_core::profile::{Build, Hash, Profile};
+use brig_core::retention::Usage;
 use futures_util::StreamExt as _;
-use tokio::sync::Notify;
+use tokio::sync::{Notify, watch};
 use tokio::task::spawn_blocking;
 use tokio::time::{interval, sleep, timeout};
 
@@ -20,6 +21,7 @@ use super::process;
 use crate::config::{self, Places, Settings};
 use crate::context;
 use crate::engine::{Engine, Owner, Sighting};
+use crate::journal::Journal;
 
 /// How long the engine is left alone after it was away, at first and at most.
 const ENGINE_PAUSE: Duration = Duration::from_millis(250);
@@ -113,11 +115,13 @@ async fn leftovers(sightings: Vec<Sighting>, mailbox: &Mailbox, me: Owner, host:
 }
 
 /// Reads what sandboxes use, while anybody looks.
-pub async fn sample(meters: Meters, mailbox: Mailbox, consoles: Arc<AtomicU32>) {
+pub async fn sample(engine: Arc<dyn Engine>, meters: Meters, mailbox: Mailbox, consoles: Arc<AtomicU32>) {
     let mut ticks = interval(SAMPLE_EVERY);
     loop {
         ticks.tick().await;
-        if consoles.load(Ordering::Relaxed) > 0 {
+        let looks = consoles.load(Ordering::Relaxed) > 0;
+        meters.listen(&engine, looks);
+        if looks {
             read_usage(&meters, &mailbox).await;
         }
     }
@@ -131,9 +135,20 @@ pub async fn read_usage(meters: &Meters, mailbox: &Mailbox) {
     }
 }
 
-/// Reads the profiles anew whenever one of their files has changed, or one of those that their images are built from. What
-/// is wrong keeps those that were.
-pub async fn profiles(places: Places, settings: Settings, profiles: Vec<Profile>, mailbox: Mailbox) {
+/// Tells what the journal takes, whenever that has changed.
+pub async fn disk(mut usage: watch::Receiver<Option<(Usage, Option<Problem>)>>, mailbox: Mailbox) {
+    while usage.changed().await.is_ok() {
+        let seen = usage.borrow_and_update().clone();
+        if let Some((usage, problem)) = seen {
+            mailbox.send(Message::Disk(usage, problem)).await;
+        }
+    }
+}
+
+/// Reads the profiles and how much is kept anew whenever one of their files has changed, or one of those that images are
+/// built from. What is wrong keeps what was. The other settings hold from the start on.
+pub async fn profiles(places: Places, settings: Settings, profiles: Vec<Profile>, journal: Journal, mailbox: Mailbox) {
+    let mut retention = settings.retention;
     let mut builds = builds_of(&profiles);
     let mut seen = look(&places, &builds).await;
     loop {
@@ -144,9 +159,14 @@ pub async fn profiles(places: Places, settings: Settings, profiles: Vec<Profile>
         }
         seen = now;
         let (reading, with) = (places.clone(), settings.clone());
-        let Ok(loaded) = spawn_blocking(move || config::profiles::load(&reading, &with)).await else { continue };
+        let read = move || Ok((Settings::load(&reading)?, config::profiles::load(&reading, &with)?));
+        let Ok(loaded) = spawn_blocking(read).await else { continue };
         match loaded {
-            Ok(profiles) => {
+            Ok((new, profiles)) => {
+                if new.retention != retention && journal.retain(new.retention).is_ok() {
+                    retention = new.retention;
+                    tracing::info!("what is kept has new limits");
+                }
                 tracing::info!("profiles were read anew");
                 let now = builds_of(&profiles);
                 if now != builds {
@@ -178,12 +198,12 @@ async fn look(places: &Places, builds: &[Build]) -> (Fingerprint, Vec<Option<Has
 type Fingerprint = Vec<(PathBuf, Option<SystemTime>, u64)>;
 
 fn fingerprint(places: &Places) -> Fingerprint {
-    let Ok(entries) = std::fs::read_dir(places.profiles_dir()) else { return Vec::new() };
-    let mut files: Fingerprint = entries
-        .flatten()
-        .filter_map(|entry| {
-            let facts = entry.metadata().ok()?;
-            Some((entry.path(), facts.modified().ok(), facts.len()))
+    let profiles = std::fs::read_dir(places.profiles_dir()).into_iter().flatten().flatten().map(|entry| entry.path());
+    let mut files: Fingerprint = profiles
+        .chain([places.brig_toml()])
+        .filter_map(|path| {
+            let facts = std::fs::metadata(&path).ok()?;
+            Some((path, facts.modified().ok(), facts.len()))
         })
         .collect();
     files.sort();

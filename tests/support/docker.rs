@@ -17,7 +17,7 @@ use brig_core::id::SandboxId;
 use brig_core::problem::Problem;
 use brig_core::profile::{Cage, Interpreter, Network, ResolvedImage, SandboxSpec};
 use brig_core::proposal::OutputStream;
-use brig_init::wire::{Fence, FenceFinder, Request, Step, Stream, Trailer};
+use brig_init::wire::{Fence, FenceFinder, Found, Request, Step, Stream, Trailer};
 use futures_util::StreamExt as _;
 use tokio::io::AsyncWriteExt as _;
 
@@ -151,6 +151,8 @@ pub fn settings(install: &str, address: Option<&str>) -> DockerSettings {
         host: "test-host".to_owned(),
         owner: Owner { pid: std::process::id(), started: 42 },
         address: address.map(str::to_owned),
+        context: None,
+        tls: None,
     }
 }
 
@@ -242,6 +244,7 @@ pub fn request(argv: &[&str], stdin: &[u8], deadline_ms: u64) -> Vec<u8> {
         argv: argv.iter().map(|argument| argument.as_bytes()).collect(),
         env: vec![(b"PATH", b"/usr/local/bin:/usr/bin"), (b"HOME", b"/sandbox")],
         cwd: b"/sandbox",
+        code: None,
     };
     let request = Request {
         nonce: NONCE,
@@ -249,6 +252,7 @@ pub fn request(argv: &[&str], stdin: &[u8], deadline_ms: u64) -> Vec<u8> {
         keep_going: false,
         rlimits: vec![],
         steps: vec![step],
+        marks: vec![],
         files: vec![],
         stdin,
     };
@@ -257,9 +261,13 @@ pub fn request(argv: &[&str], stdin: &[u8], deadline_ms: u64) -> Vec<u8> {
 
 /// Runs `argv` to both fences.
 pub async fn run(sandbox: &mut ArmedSandbox, argv: &[&str], stdin: &[u8]) -> Ran {
-    let request = request(argv, stdin, 50_000);
+    send(sandbox, &request(argv, stdin, 50_000)).await
+}
+
+/// Sends a request, and waits for both fences.
+pub async fn send(sandbox: &mut ArmedSandbox, request: &[u8]) -> Ran {
     let begun = Instant::now();
-    sandbox.stdin.write_all(&request).await.unwrap();
+    sandbox.stdin.write_all(request).await.unwrap();
     sandbox.stdin.flush().await.unwrap();
     let running = fences(sandbox);
     let (stdout, stderr, trailer) = tokio::time::timeout(BOUND, running).await.expect("an end within the bound");
@@ -277,7 +285,7 @@ async fn fences(sandbox: &mut ArmedSandbox) -> (String, String, Trailer) {
         for piece in scan.output {
             texts[at].extend_from_slice(piece);
         }
-        if let Some(fence) = scan.fence
+        if let Some(Found::Fence(fence)) = scan.found
             && let Fence::Stderr(found) = fence.expect("a fence of this version")
         {
             trailer = Some(found);

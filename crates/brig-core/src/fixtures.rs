@@ -39,7 +39,7 @@ pub fn profile() -> Profile {
         cage: cage(),
         timeout_ms: 10_000,
         output_limit: 1 << 20,
-        pool: PoolPolicy { target: 2, max: 4, max_age_ms: 600_000 },
+        pool: PoolPolicy { min: 2, target: 2, max: 4, max_age_ms: 600_000 },
         approval: Approval { mode: ApprovalMode::Ask, expires_ms: 60_000 },
     }
 }

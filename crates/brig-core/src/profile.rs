@@ -91,6 +91,18 @@ pub struct Cage {
 }
 
 impl Cage {
+    /// Where the code of a step lies when it runs, from step 0 on: in the working directory, so that what is beside it is
+    /// found, under a name that is no module's.
+    #[must_use]
+    pub fn code_path(&self, step: usize, language: &str) -> String {
+        let extension = match language {
+            "python" => ".py",
+            "node" => ".js",
+            _ => "",
+        };
+        format!("{}/.code-{}{extension}", self.working_dir.trim_end_matches('/'), step + 1)
+    }
+
     /// Writes every field, in order.
     pub(crate) fn encode(&self, out: &mut Encoder) {
         out.text(&self.image).flag(self.build.is_some());
@@ -270,9 +282,11 @@ impl Network {
 /// How many sandboxes of a profile are kept warm.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
 pub struct PoolPolicy {
-    /// Warm and unused at rest. 0: every run is a cold start.
+    /// Warm and unused when nothing has run for an hour. At most `target`.
+    pub min: u32,
+    /// Warm and unused at rest; more while there is more demand. 0: a run that comes alone is a cold start.
     pub target: u32,
-    /// Sandboxes at once, in whatever state. Runs over it wait their turn.
+    /// Sandboxes at once, in whatever state. Runs over it wait their turn. At least `target`.
     pub max: u32,
     /// Milliseconds after which an unused sandbox is replaced.
     pub max_age_ms: u64,

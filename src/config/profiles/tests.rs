@@ -28,7 +28,7 @@ fn the_shipped_profiles_are_what_their_files_say() {
     let shell = parse("shell", "shell", SHIPPED[0].1, &base()).unwrap();
     assert_eq!(shell.name, "shell");
     assert_eq!((shell.timeout_ms, shell.output_limit), (60_000, 8 << 20));
-    assert_eq!(shell.pool, PoolPolicy { target: 2, max: 8, max_age_ms: 1_800_000 });
+    assert_eq!(shell.pool, PoolPolicy { min: 2, target: 2, max: 8, max_age_ms: 1_800_000 });
     assert_eq!(shell.approval, Approval { mode: ApprovalMode::Ask, expires_ms: 900_000 });
     let cage = &shell.cage;
     assert_eq!((cage.image.as_str(), cage.userland_fallback), ("busybox:1.37", true));
@@ -47,7 +47,7 @@ fn what_a_file_leaves_out_is_hardened_all_the_same() {
     assert_eq!(cage.ulimits["core"], Ulimit { soft: 0, hard: 0 });
     assert_eq!((plain.timeout_ms, plain.output_limit), (60_000, 8 << 20));
     assert_eq!(plain.approval.mode, ApprovalMode::Ask);
-    assert_eq!(plain.pool, PoolPolicy { target: 0, max: 8, max_age_ms: 1_800_000 });
+    assert_eq!(plain.pool, PoolPolicy { min: 0, target: 0, max: 8, max_age_ms: 1_800_000 });
 }
 
 #[test]
@@ -184,9 +184,7 @@ fn no_key_loosens_a_sandbox_and_each_says_why() {
     }
     assert!(refused("read_only = false").1.starts_with("this is always so and needs no key"));
     assert!(refused("command = \"sh\"").1.starts_with("what runs is what an agent proposes"));
-    for key in ["healthcheck = []"] {
-        assert!(refused(key).1.contains("planned and not there yet"), "{key}");
-    }
+    assert!(refused("healthcheck = []").1.contains("planned and not there yet"));
     let (message, help) = refused("network_mode = \"bridge\"");
     assert_eq!(message, "p.toml:2:16: `network_mode`: \"bridge\" is not there: sandboxes reach no network today");
     assert_eq!(help, "allowed: \"none\"; others are planned");
@@ -414,4 +412,41 @@ fn a_copy_of_a_shipped_profile_builds_what_is_shipped_until_it_has_files_of_its_
     assert_eq!(built(&[], text).1.unwrap().cage.build.unwrap().context, shipped);
     let own = built(&[("python/Dockerfile", "FROM x")], text).1.unwrap();
     assert_ne!(own.cage.build.unwrap().context, shipped);
+}
+#[test]
+fn interpreters_are_read_and_only_those_that_can_be_are_started_in_advance() {
+    let read = profile(
+        "[interpreter.python]\ncommand = [\"python3\", \"-I\"]\nprewarm = true\n[interpreter.lua]\ncommand = [\"lua\"]",
+    );
+    let python = &read.cage.interpreters["python"];
+    assert_eq!((python.command.join(" ").as_str(), python.prewarm), ("python3 -I", true));
+    assert!(!read.cage.interpreters["lua"].prewarm);
+    for (text, message, help) in [
+        (
+            "[interpreter.lua]\ncommand = [\"lua\"]\nprewarm = true",
+            "p.toml:4:11: `interpreter.lua.prewarm`: brig cannot start",
+            "node and python",
+        ),
+        (
+            "[interpreter.python]\nprewarm = true",
+            "`interpreter.python`: `command` is missing",
+            "command = [\"python3\", \"-I\"]",
+        ),
+        (
+            "[interpreter.python]\ncommand = \"python3 -I\"",
+            "p.toml:3:11: `interpreter.python.command`: this is no list",
+            "as a list",
+        ),
+        ("[interpreter.python]\ncommand = []", "it is empty", "as a list"),
+        ("[interpreter.python]\ncommand = [\"\"]", "it names no program", "as a list"),
+        (
+            "[interpreter.python]\ncommand = [\"a\"]\nprewarn = true",
+            "`interpreter.python.prewarn` is no key, did you mean `prewarm`?",
+            "command",
+        ),
+        ("[interpreter.\"C++\"]\ncommand = [\"a\"]", "\"C++\" is no name of a language", "a-z"),
+    ] {
+        let (said, helped) = refused(text);
+        assert!(said.contains(message) && helped.contains(help), "{said}\n{helped}");
+    }
 }

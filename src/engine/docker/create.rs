@@ -90,7 +90,7 @@ pub fn request(id: &SandboxId, spec: &SandboxSpec, around: &Surroundings<'_>) ->
     Ok(ContainerCreateBody {
         image: Some(spec.image.id.clone()),
         entrypoint: Some(vec![INIT_PATH.to_owned()]),
-        cmd: Some(Vec::new()),
+        cmd: Some(in_advance(cage)),
         user: Some(cage.user.clone()),
         working_dir: Some(cage.working_dir.clone()),
         env: Some(no_environment(around.image_environment)),
@@ -109,6 +109,21 @@ pub fn request(id: &SandboxId, spec: &SandboxSpec, around: &Surroundings<'_>) ->
         host_config: Some(host_config(cage, around)?),
         ..ContainerCreateBody::default()
     })
+}
+
+/// Init's arguments: the interpreters to start in advance, and in which environment. brig-init's `warm.rs` reads them.
+fn in_advance(cage: &Cage) -> Vec<String> {
+    let mut words = Vec::new();
+    for (language, interpreter) in cage.interpreters.iter().filter(|(_, interpreter)| interpreter.prewarm) {
+        words.extend(["--interpreter".to_owned(), language.clone(), cage.code_path(0, language)]);
+        words.push(interpreter.command.len().to_string());
+        words.extend(interpreter.command.iter().cloned());
+    }
+    if !words.is_empty() {
+        let variable = |(name, value): (&String, &String)| ["--env".to_owned(), format!("{name}={value}")];
+        words.extend(cage.environment.iter().flat_map(variable));
+    }
+    words
 }
 
 /// A name without a value takes the variable away. `PATH` and `HOSTNAME` are the daemon's, the rest the image's: what a
@@ -277,6 +292,8 @@ pub mod tests {
             host: "h".to_owned(),
             owner: Owner { pid: 7, started: 9 },
             address: None,
+            context: None,
+            tls: None,
         };
         let around = Surroundings {
             settings: &settings,

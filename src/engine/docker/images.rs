@@ -135,7 +135,7 @@ fn remember(shared: &Shared, id: &str, image: ImageInspect) -> Arc<ImageFacts> {
 }
 
 /// The identifier of the image of that name, if the daemon has it.
-async fn find(shared: &Shared, link: &Link, reference: &str) -> Result<Option<String>, Problem> {
+pub async fn find(shared: &Shared, link: &Link, reference: &str) -> Result<Option<String>, Problem> {
     let image = match Box::pin(link.call("look for the image", QUICK, link.docker.inspect_image(reference))).await {
         Ok(image) => image,
         Err(Failure { status: Some(404), .. }) => return Ok(None),
@@ -158,7 +158,8 @@ async fn find(shared: &Shared, link: &Link, reference: &str) -> Result<Option<St
     Ok(Some(id))
 }
 
-fn unavailable(image: &str, reason: &str) -> Problem {
+/// Nowhere is it to be had.
+pub fn unavailable(image: &str, reason: &str) -> Problem {
     let message = format!("the image {image} is not here and cannot be brought here: {reason}");
     let says = |words: &[&str]| words.iter().any(|word| reason.to_lowercase().contains(word));
     let help = if says(&["denied", "unauthorized", "authentication", "no basic auth"]) {

@@ -103,11 +103,22 @@ fn problem_of(home: &Home) -> brig_core::problem::Problem {
 async fn a_newer_journal_is_left_alone() {
     let home = Home::new();
     home.journal().close().await;
-    home.tamper("PRAGMA user_version = 2");
+    home.tamper("PRAGMA user_version = 3");
     let before = std::fs::read(&home.path).unwrap();
     let problem = problem_of(&home);
     assert_eq!(problem.code, Code::JournalFailed);
-    assert!(problem.message.contains("version 2"), "{problem}");
+    assert!(problem.message.contains("version 3"), "{problem}");
+    assert_eq!(std::fs::read(&home.path).unwrap(), before);
+}
+
+#[tokio::test]
+async fn an_older_journal_is_left_alone_and_told_from_what_is_none() {
+    let home = Home::new();
+    home.journal().close().await;
+    home.tamper("PRAGMA user_version = 1");
+    let before = std::fs::read(&home.path).unwrap();
+    let problem = problem_of(&home);
+    assert!(problem.message.contains("version 1") && problem.help.contains("move the file away"), "{problem}");
     assert_eq!(std::fs::read(&home.path).unwrap(), before);
 }
 

@@ -22,7 +22,7 @@ use tokio::time::{Instant, sleep_until};
 use super::server::Services;
 use crate::api::ndjson;
 use crate::api::wire::{FollowLine, ProposalRow, Update};
-use crate::journal::{Chunk, Recorded};
+use crate::journal::{Chunk, Recorded, removed};
 use crate::supervisor::message::{ConsoleMove, Mailbox, Message, Query};
 use crate::supervisor::outputs::Follower;
 use crate::supervisor::view;
@@ -162,7 +162,7 @@ async fn write_rest(output: &mut Follower, lines: &Lines) -> Result<(), Stop> {
 /// A proposal that only the journal remembers: it is over.
 async fn recorded(services: &Services, id: &ProposalId, from: u64, lines: &Lines) -> Result<(), Stop> {
     let Some(proposal) = read(services, id).await? else {
-        return Err(not_found(id).into());
+        return Err(unknown(services, id).await.into());
     };
     let row = Box::new(view::proposal_row(&proposal));
     say(lines, &FollowLine::Proposal(row.clone())).await?;
@@ -177,6 +177,18 @@ pub async fn read(services: &Services, id: &ProposalId) -> Result<Option<Proposa
     let recorded = services.journal.entries_of(id).await?;
     let entries: Vec<_> = recorded.into_iter().map(|Recorded { at, entry, .. }| (at, entry)).collect();
     Ok(Proposal::from_entries(&entries))
+}
+
+/// Nothing is known under this name, and whether that may be as it is too old.
+pub async fn unknown(services: &Services, id: &ProposalId) -> Problem {
+    let problem = not_found(id);
+    match services.journal.cut().await {
+        Ok(Some((at, limit))) => {
+            let help = format!("the oldest proposals were {}; {}", removed(at, &limit), problem.help);
+            problem.help(help)
+        }
+        _ => problem,
+    }
 }
 
 /// Nothing is known under this name.
@@ -194,6 +206,7 @@ async fn write(chunks: &[Chunk], lines: &Lines) -> Result<(), Left> {
             seq: chunk.seq,
             at: chunk.at,
             stream: chunk.stream,
+            step: chunk.step,
             data: Blob(chunk.bytes.to_vec()),
         }));
         if piece.len() >= PIECE_BYTES {

@@ -14,11 +14,14 @@ use super::access::Peer;
 use super::agent::{OutputOptions, detail, stream_output};
 use super::body::Payload;
 use super::describe::Route;
-use super::follow::{self, not_found};
+use super::follow;
 use super::images;
 use super::reply::{self, Named, Options, Refusal};
 use super::server::Services;
-use crate::api::wire::{Choice, Done, FollowLine, ProposalDetail, ProposalRow, Snapshot, Update, VerdictRequest};
+use crate::api::wire::{
+    Choice, Done, FollowLine, PoolOrder, PoolRow, ProposalDetail, ProposalRow, Snapshot, Update, VerdictRequest,
+};
+use crate::config::nearest;
 use crate::supervisor::message::{Message, Query as Look, Request};
 use crate::supervisor::watcher;
 
@@ -69,6 +72,15 @@ pub fn routes() -> Vec<Route> {
             .about("The sandbox's whole `id`.")
             .json::<Done>()
             .refuses(&[Code::NotRunning]),
+        Route::post("/v1/pools/{profile}", "steer_pool", "Tell a pool something", steer_pool)
+            .details(
+                "Answers with the pool, once the order is in the journal and holds. What is set lasts until the supervisor \
+                 ends or the profile's file changes; a pause or a drain until it is taken back, or the supervisor's end.",
+            )
+            .about("The profile's name.")
+            .body::<PoolOrder>()
+            .json::<PoolRow>()
+            .refuses(&[Code::InvalidField, Code::UnknownProfile, Code::ShuttingDown]),
         Route::post("/v1/shutdown", "shutdown", "End the supervisor", shutdown)
             .details(
                 "What runs is killed, sandboxes are thrown away, what waits goes on waiting in the journal. No body. \
@@ -106,6 +118,7 @@ async fn snapshot(State(services): State<Services>, _: Asker) -> Result<Response
 
 /// Everything, with usage as it is now.
 async fn look(services: &Services) -> Result<Snapshot, Problem> {
+    services.meters.asked();
     watcher::read_usage(&services.meters, &services.mailbox).await;
     services.mailbox.query(Look::Snapshot).await
 }
@@ -184,6 +197,34 @@ async fn kill_sandbox(
     Ok(reply::json(&Done {}))
 }
 
+async fn steer_pool(
+    State(services): State<Services>,
+    Asker(operator): Asker,
+    Named(profile): Named,
+    body: Payload,
+) -> Result<Response, Refusal> {
+    let (order, _) = body.read::<PoolOrder>()?;
+    let request = Request::Steer { profile: profile.clone(), order, operator };
+    match services.mailbox.request(request).await {
+        Err(problem) if problem.code == Code::UnknownProfile => {
+            return Err(meant(&services, &profile, problem).await.into());
+        }
+        answer => answer?,
+    };
+    let row: Option<PoolRow> = services.mailbox.query(|reply| Look::Pool(Some(profile), reply)).await?;
+    let gone = || Problem::new(Code::UnknownProfile, "the profile was removed meanwhile");
+    Ok(reply::json(&row.ok_or_else(gone)?))
+}
+
+/// The same problem, with the name that was probably meant.
+async fn meant(services: &Services, name: &str, mut problem: Problem) -> Problem {
+    if let Ok(profiles) = services.mailbox.query(Look::Profiles).await {
+        let known: Vec<&str> = profiles.iter().map(|profile| profile.name.as_str()).collect();
+        problem.message.push_str(&nearest::hint(name, &known));
+    }
+    problem
+}
+
 async fn shutdown(State(services): State<Services>, Asker(operator): Asker) -> Response {
     tracing::info!("{} ends the supervisor", operator.name);
     services.mailbox.send(Message::Event(Event::Shutdown)).await;
@@ -200,7 +241,7 @@ async fn proposal_named(services: &Services, prefix: &str) -> Result<ProposalId,
     named.sort();
     named.dedup();
     match named.as_slice() {
-        [] => Err(not_found(&ProposalId(prefix))),
+        [] => Err(follow::unknown(services, &ProposalId(prefix)).await),
         [one] => Ok(one.clone()),
         many => {
             let some: Vec<_> = many.iter().take(CANDIDATES).map(ToString::to_string).collect();

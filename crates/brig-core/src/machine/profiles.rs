@@ -30,6 +30,9 @@ impl State {
             let before = std::mem::replace(&mut pool.profile, Arc::clone(&profile));
             pool.profile_hash = profile.content_hash();
             pool.removed = false;
+            if before != profile {
+                pool.steering.profile_changed();
+            }
             pool.backoff.try_now();
             if before.cage.image != profile.cage.image
                 || before.cage.build != profile.cage.build
