@@ -18,11 +18,13 @@ pub mod color;
 pub mod completions;
 pub mod console;
 pub mod context;
+pub mod doctor;
 pub mod exit;
 pub mod export;
 #[cfg(test)]
 mod fixtures;
 pub mod history;
+pub mod image;
 pub mod kill;
 pub mod live;
 pub mod logs;
@@ -35,6 +37,7 @@ pub mod reject;
 pub mod run;
 pub mod serve;
 pub mod show;
+pub mod steps;
 pub mod stop;
 pub mod table;
 pub mod top;
@@ -71,9 +74,15 @@ enum Command {
     ///
     /// Ctrl-C takes the proposal back, or kills its run. With --json nothing is streamed: at the end comes one object,
     /// the proposal as `brig queue` lists it, with its verdict and its end, and with stdout, stderr (text, or
-    /// {"base64": …} where it is none) and exit_status.
+    /// {"base64": …} where it is none) and exit_status; of several steps also with step_output, the stdout and stderr of
+    /// each.
+    ///
+    /// Several steps are one proposal: --step 'make' --step 'make test', one program each, no shell in between. The words
+    /// of a step are split at blanks; '…' and "…" and a backslash quote as in a shell, and what else would mean something
+    /// to a shell has to be quoted. They run one after another in one sandbox and stop at the first that fails, whose exit
+    /// status is that of brig run.
     #[command(after_long_help = exit::HELP)]
-    Run(run::Args),
+    Run(Box<run::Args>),
     /// Propose what was proposed before once more, as it is recorded, and follow it as `brig run` does
     ///
     /// Whoever runs this proposes, and it is judged anew. With --json the object of `brig run` has again_of, same (whether
@@ -92,8 +101,11 @@ enum Command {
     Ps(ps::Args),
     /// Watch the sandboxes, those first that use most; q leaves
     Top(top::Args),
-    /// List the pools of warm sandboxes
-    Pools,
+    /// List the pools of warm sandboxes, or steer one
+    ///
+    /// What is set lasts until the supervisor ends or the profile's file changes; a pause or a drain lasts until `resume`, or
+    /// the supervisor's end. Each is recorded with who asked for it.
+    Pools(pools::Args),
     /// Show a proposal with all that it would do, nothing hidden
     Show(show::Args),
     /// Print what a run wrote
@@ -108,8 +120,15 @@ enum Command {
     Reject(reject::Args),
     /// Kill running proposals or sandboxes at once
     Kill(kill::Args),
+    /// The images that sandboxes are made from: list, pull, build, prune
+    Image(image::Args),
     /// Verify or export the journal
     Audit(audit::Args),
+    /// Look at everything that brig needs, and say how to mend what is not so; exits with 1 when something failed
+    ///
+    /// It starts nothing, changes nothing, and works with a supervisor and without. With --json one object: ok, engine
+    /// (what the daemon says of itself) and checks, an array of {area, what, status, message, help}.
+    Doctor,
     /// End the supervisor, and with it everything that runs
     Stop(stop::Args),
     /// Print the script with which a shell completes brig's arguments, proposals and profiles too
@@ -150,7 +169,7 @@ async fn dispatch(args: Args) -> Result<Exit, Stop> {
     match args.command {
         None => Box::pin(console::open(&context)).await,
         Some(Command::Serve(args)) => Box::pin(serve::serve(&context, &args)).await,
-        Some(Command::Run(args)) => Box::pin(run::run(&context, args)).await,
+        Some(Command::Run(args)) => Box::pin(run::run(&context, *args)).await,
         Some(Command::Again(args)) => Box::pin(again::again(&context, args)).await,
         Some(Command::Wait(args)) => wait::wait(&context, &args).await,
         Some(Command::Withdraw(args)) => withdraw::withdraw(&context, &args).await,
@@ -159,13 +178,15 @@ async fn dispatch(args: Args) -> Result<Exit, Stop> {
         Some(Command::History(args)) => history::history(&context, &args).await,
         Some(Command::Top(args)) => Box::pin(top::top(&context, &args)).await,
         Some(Command::Export(args)) => Box::pin(export::export(&context, &args)).await,
-        Some(Command::Pools) => pools::pools(&context).await,
+        Some(Command::Pools(args)) => pools::pools(&context, args).await,
         Some(Command::Show(args)) => show::show(&context, &args).await,
         Some(Command::Logs(args)) => Box::pin(logs::logs(&context, &args)).await,
         Some(Command::Approve(args)) => Box::pin(approve::approve(&context, &args)).await,
         Some(Command::Reject(args)) => reject::reject(&context, &args).await,
         Some(Command::Kill(args)) => kill::kill(&context, &args).await,
+        Some(Command::Image(args)) => Box::pin(image::image(&context, args)).await,
         Some(Command::Audit(args)) => audit::audit(&context, &args).await,
+        Some(Command::Doctor) => Box::pin(doctor::doctor(&context)).await,
         Some(Command::Stop(args)) => stop::stop(&context, &args).await,
         Some(Command::Completions(_) | Command::Man(_)) => Ok(Exit::Done),
     }

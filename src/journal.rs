@@ -24,19 +24,24 @@
 //! earlier. Against these, keep [`Verified::head`] somewhere else and compare: an entry number that has another hash, or
 //! that is gone, is the proof. While a supervisor runs it goes on from the head that it remembers, not from what the
 //! file says, so a rewriting under its feet shows at the next entry. Of a chunk of output the chain covers stream and
-//! bytes; its time, its borders and the order between the two streams are recorded but not covered, and neither is the
+//! bytes, and where a run has several steps how many bytes of each stream each of them has; its time, its borders and the order between the two streams are recorded but not covered, and neither is the
 //! output of a run that has not ended yet.
 
 mod batch;
 mod entry;
 mod export;
 mod history;
+mod kept;
 mod problems;
+mod prune;
 mod reader;
 mod recovery;
 mod schema;
+mod statistics;
 #[cfg(test)]
 mod tests;
+mod upkeep;
+mod usage;
 mod verify;
 mod writer;
 
@@ -52,6 +57,7 @@ use brig_core::machine::RememberedKey;
 use brig_core::problem::Problem;
 use brig_core::profile::Hash;
 use brig_core::proposal::OutputStream;
+use brig_core::retention::{Retention, Usage};
 use brig_core::time::Wall;
 use bytes::Bytes;
 use tokio::sync::{OwnedSemaphorePermit, Semaphore, oneshot, watch};
@@ -60,8 +66,10 @@ use batch::{Job, QueuedChunk, QueuedRecord};
 use entry::Encoded;
 pub use export::Exported;
 pub use history::Filter;
+pub use problems::removed;
 pub use reader::Reader;
-pub use verify::{Fault, Verified};
+pub use statistics::Count;
+pub use verify::{Cut, Fault, Verified};
 
 /// Bytes that may be queued for the writer, each item with [`ITEM_BYTES`] on top: this much of output, and as much of
 /// entries, so that a flood of the one does not keep the other from the queue.
@@ -80,6 +88,8 @@ pub struct Chunk {
     pub at: Wall,
     /// On which stream.
     pub stream: OutputStream,
+    /// While which step of the run it was written, from 0.
+    pub step: u32,
     /// The bytes, raw.
     pub bytes: Bytes,
 }
@@ -121,6 +131,7 @@ struct Inner {
     room_for_output: Arc<Semaphore>,
     health: watch::Receiver<Option<Problem>>,
     commits: Arc<AtomicU64>,
+    usage: watch::Receiver<Option<(Usage, Option<Problem>)>>,
     reader: Reader,
 }
 
@@ -133,8 +144,7 @@ impl Journal {
     /// `local_io` when the file or its directory cannot be made; `journal_failed` when the file is damaged, is something
     /// else than a journal, was written by a newer brig, or its end does not fit its chain.
     pub fn open(path: &Path) -> Result<(Self, Recovered), Problem> {
-        let since_1970 = SystemTime::now().duration_since(UNIX_EPOCH).unwrap_or_default();
-        Self::open_at(path, Wall(i64::try_from(since_1970.as_millis()).unwrap_or(i64::MAX)))
+        Self::open_at(path, wall())
     }
 
     /// As [`Journal::open`], at the moment `now`, from which the age of keys is counted.
@@ -143,14 +153,15 @@ impl Journal {
     /// As [`Journal::open`].
     pub fn open_at(path: &Path, now: Wall) -> Result<(Self, Recovered), Problem> {
         let connection = schema::open_for_writing(path)?;
-        let (head, recovered) = recovery::recover(&connection, now).map_err(|trouble| trouble.opening(path))?;
-        let started = writer::start(connection, path, head)?;
+        let (head, kept, recovered) = recovery::recover(&connection, now).map_err(|trouble| trouble.opening(path))?;
+        let started = writer::start(connection, path, head, kept, wall)?;
         let inner = Inner {
             jobs: started.jobs,
             room_for_entries: Arc::new(Semaphore::new(QUEUE_BYTES)),
             room_for_output: Arc::new(Semaphore::new(QUEUE_BYTES)),
             health: started.health,
             commits: started.commits,
+            usage: started.usage,
             reader: Reader::of(path),
         };
         Ok((Self { inner: Arc::new(inner) }, recovered))
@@ -203,6 +214,32 @@ impl Journal {
         self.send(Job::Output(QueuedChunk { id: id.clone(), chunk, room }))
     }
 
+    /// Keeps statistics, in place of those of the same pools and measures that were kept before. They are no evidence: they
+    /// stand outside of the chain, and where they cannot be written that is only logged. Returns when they are written.
+    pub async fn keep_statistics(&self, counts: Vec<Count>) {
+        let (done, written) = oneshot::channel();
+        if self.send(Job::Statistics(counts, done)).is_ok() {
+            // An error says that the thread has ended, which it has logged the reason of.
+            let _ = written.await;
+        }
+    }
+
+    /// Keeps to these limits from now on, beside the other work and in steps of a few milliseconds. Before this is called
+    /// nothing is removed.
+    ///
+    /// # Errors
+    /// `journal_failed` when the journal is closed.
+    pub fn retain(&self, retention: Retention) -> Result<(), Problem> {
+        self.send(Job::Retain(retention))
+    }
+
+    /// What the journal takes, and why nothing new may begin where that is so; looked at every few seconds once
+    /// [`Journal::retain`] was called.
+    #[must_use]
+    pub fn usage(&self) -> watch::Receiver<Option<(Usage, Option<Problem>)>> {
+        self.inner.usage.clone()
+    }
+
     /// Reads the same journal, over connections of its own.
     #[must_use]
     pub fn reader(&self) -> Reader {
@@ -231,6 +268,8 @@ impl Journal {
     /// Commits what is queued, checkpoints the write-ahead log, closes the file and ends the thread. What other handles
     /// record after this fails with `journal_failed`.
     pub async fn close(self) {
+        // Whoever closes the file last removes the log, which a connection that only reads cannot do.
+        self.inner.reader.close().await;
         let (done, ended) = oneshot::channel();
         if self.send(Job::Close(done)).is_ok() {
             // An error says that the thread has ended already, which is all that is wanted.
@@ -257,8 +296,14 @@ impl Journal {
         }
     }
 
-    /// Cannot find the channel full: it has a place for each item that there is room for.
+    /// Cannot find the channel full, but for settings that change faster than they are heeded: it has a place for each item that there is room for.
     fn send(&self, job: Job) -> Result<(), Problem> {
         self.inner.jobs.try_send(job).map_err(|_| problems::closed())
     }
+}
+
+/// The time on the clock of the machine.
+fn wall() -> Wall {
+    let since_1970 = SystemTime::now().duration_since(UNIX_EPOCH).unwrap_or_default();
+    Wall(i64::try_from(since_1970.as_millis()).unwrap_or(i64::MAX))
 }

@@ -29,8 +29,9 @@ use brig_core::time::Wall;
 use tokio::signal::unix::{SignalKind, signal};
 use tokio::sync::Notify;
 
+use crate::config::settings::{EngineSettings, TlsSettings};
 use crate::config::{self, Places, Settings};
-use crate::engine::docker::{DockerEngine, DockerSettings};
+use crate::engine::docker::{DockerEngine, DockerSettings, TlsFiles};
 use crate::engine::{Engine, Owner};
 use crate::journal::{Journal, Reader, Recorded, Recovered};
 
@@ -45,6 +46,7 @@ pub mod process;
 mod recorder;
 mod secrets;
 pub mod sockets;
+mod statistics;
 mod transcript;
 pub mod view;
 pub mod watcher;
@@ -57,6 +59,7 @@ use self::meters::Meters;
 use self::outputs::Outputs;
 use self::recorder::Recorder;
 use self::sockets::{Access, Servers, Services};
+use self::statistics::Statistics;
 
 /// How long clients that are being answered may take to read that when the supervisor ends.
 const LAST_ANSWERS: Duration = Duration::from_millis(500);
@@ -88,16 +91,19 @@ pub async fn serve(options: Options, ready: impl FnOnce(&Ready)) -> Result<(), P
     options.places.prepare()?;
     let lock = lock_state(&options.places)?;
     let owner = process::me()?;
-    let settings = DockerSettings {
-        install: options.places.install_id()?,
-        host: process::host(),
-        owner,
-        address: options.settings.engine_address.clone(),
-    };
+    let settings = docker_settings(&options.settings, options.places.install_id()?, owner);
     let engine: Arc<dyn Engine> = Arc::new(DockerEngine::connect(settings)?);
     let served = serve_with(options, engine, owner, ready).await;
     drop(lock);
     served
+}
+
+/// What the Docker engine is told of an installation and its settings.
+#[must_use]
+pub fn docker_settings(settings: &Settings, install: String, owner: Owner) -> DockerSettings {
+    let EngineSettings { address, context, tls } = settings.engine.clone();
+    let tls = tls.map(|TlsSettings { ca, cert, key }| TlsFiles { ca, cert, key });
+    DockerSettings { install, host: process::host(), owner, address, context, tls }
 }
 
 /// Runs a supervisor on any engine. The caller holds the state directory's lock.
@@ -115,6 +121,7 @@ pub async fn serve_with(
     let (journal, recovered) = Journal::open(&places.journal())?;
     let started = Entry::Started { version: env!("CARGO_PKG_VERSION").to_owned(), pid: owner.pid };
     journal.record(vec![(clock::wall(), started)]).await?;
+    journal.retain(settings.retention)?;
     let token = new_token()?;
 
     let (mailbox, inbox) = Mailbox::new();
@@ -125,6 +132,7 @@ pub async fn serve_with(
         journal: journal.reader(),
         meters: meters.clone(),
         consoles: Arc::clone(&consoles),
+        engine: Arc::clone(&engine),
         access: Arc::new(Access {
             uid: process::uid(),
             operator_token: token.clone(),
@@ -137,8 +145,9 @@ pub async fn serve_with(
     write_token(&places.operator_token(), &token)?;
 
     let clock = Clock::start();
+    let statistics = Statistics::new(journal.reader().statistics().await?, clock);
     let kept = kept_outputs(&recovered, &journal.reader()).await?;
-    let (state, effects) = restored(&settings, profiles, recovered, &kept, &*engine, clock)?;
+    let (state, effects) = restored(&settings, profiles.clone(), recovered, &kept, &*engine, clock)?;
     let identity =
         Identity { owner, host: process::hostname(), started_at: clock::wall(), ends_with_consoles: with_consoles };
     let tools = Tools {
@@ -147,15 +156,18 @@ pub async fn serve_with(
         outputs,
         meters: meters.clone(),
         mailbox: mailbox.clone(),
+        statistics: statistics.clone(),
     };
     let recorder = Recorder::start(journal.clone(), mailbox.clone());
     let core = Core::new(state, clock, identity, inbox, tools, recorder);
     let came = Arc::new(Notify::new());
     let watchers = [
         tokio::spawn(watcher::engine(Arc::clone(&engine), mailbox.clone(), Arc::clone(&came))),
-        tokio::spawn(watcher::reap(engine, mailbox.clone(), came, owner, process::host())),
-        tokio::spawn(watcher::sample(meters, mailbox.clone(), consoles)),
-        tokio::spawn(watcher::profiles(places.clone(), settings, mailbox.clone())),
+        tokio::spawn(watcher::reap(Arc::clone(&engine), mailbox.clone(), came, owner, process::host())),
+        tokio::spawn(watcher::sample(engine, meters, mailbox.clone(), consoles)),
+        tokio::spawn(watcher::disk(journal.usage(), mailbox.clone())),
+        tokio::spawn(watcher::profiles(places.clone(), settings, profiles, journal.clone(), mailbox.clone())),
+        tokio::spawn(statistics.clone().keep_now_and_then(journal.clone())),
         tokio::spawn(end_on_signals(mailbox)?),
     ];
     let (end_serving, ending) = tokio::sync::oneshot::channel();
@@ -172,6 +184,7 @@ pub async fn serve_with(
         serving.abort();
     }
     drop(traces);
+    statistics.keep(&journal).await;
     let stopped = journal.record(vec![(clock::wall(), Entry::Stopped {})]).await;
     journal.close().await;
     stopped

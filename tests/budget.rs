@@ -1,7 +1,7 @@
 //! Budgets that are easily overrun without anybody noticing.
 
 /// Each package is somebody else's code that runs as the operator. Raise this on purpose, with a reason in the commit.
-const PACKAGES: usize = 256;
+const PACKAGES: usize = 275;
 
 #[test]
 fn the_lock_file_stays_within_its_budget() {

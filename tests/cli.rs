@@ -23,7 +23,7 @@ fn line(row: ProposalRow) -> FollowLine {
 }
 
 fn output(seq: u64, stream: OutputStream, data: &[u8]) -> FollowLine {
-    FollowLine::Output { seq, at: Wall(1), stream, data: Blob(data.to_vec()) }
+    FollowLine::Output { seq, at: Wall(1), stream, step: 0, data: Blob(data.to_vec()) }
 }
 
 fn detail(row: ProposalRow) -> ProposalDetail {
@@ -51,6 +51,10 @@ struct Said {
 }
 
 impl Said {
+    fn all(&self) -> (i32, &str, &str) {
+        (self.code, self.text(), &self.err)
+    }
+
     fn json(&self) -> Value {
         serde_json::from_slice(&self.out).unwrap_or_else(|error| panic!("{error}: {self:?}"))
     }
@@ -199,6 +203,9 @@ async fn bad_usage_is_2_in_words_and_in_json() {
         &["reject", "abc"],
         &["reject", "abc", "--reason", " "],
         &["kill", "../x"],
+        &["pools", "drain", "../x"],
+        &["pools", "set", "shell", "--min", "-1"],
+        &["pools", "dran", "shell"],
         &["wait", "abc", "-t", "soon"],
         &["run", "-e", "HOME", "true"],
         &["history", "--since", "soon"],
@@ -380,8 +387,13 @@ fn snapshot() -> Value {
         "sandboxes": [sandbox("k3f9-1", "warm"), sandbox("k3f9-2", "running")],
         "pools": [{
             "profile": "shell", "description": "", "state": "failing", "image": "busybox:1.37", "ready": 1, "arming": 0,
-            "leased": 1, "target": 2, "max": 8, "waiting": 0, "hits": 5, "misses": 1, "failures": 3,
-            "last_error": problem,
+            "leased": 1, "min": 1, "target": 2, "max": 8, "wanted": 4, "waiting": 0, "hits": 5, "misses": 1, "failures": 3,
+            "reason": "4 ready wanted: 2.1 runs a second, 0.9 s to arm one", "last_error": problem,
+            "set": { "by": "an\u{1b}na", "since": 0 }, "replacing": { "left": 2, "by": "bob", "since": 0 },
+            "latency": {
+                "first_byte": { "hour": { "count": 9, "p50_us": 3140, "p95_us": 12_400, "p99_us": 20_000 } },
+                "overhead": {}, "arming": {},
+            },
         }],
     })
 }
@@ -403,7 +415,17 @@ async fn sandboxes_and_pools_are_listed_with_what_is_wrong_with_them() {
         assert!(running[0][key].is_string(), "{key}");
     }
     let said = brig(&fake, &["pools"]).await;
-    assert!(said.text().contains("shell    failing  1      2"), "{said:?}");
+    assert!(
+        said.text().contains("shell    failing  1      4       0       1       8    5/6   3.1 ms  12 ms  3 "),
+        "{said:?}"
+    );
+    assert!(
+        said.err.contains(
+            "shell: 4 ready wanted: 2.1 runs a second, 0.9 s to arm one; min 1, target 2, max 8 set by an⟨U+001B⟩na"
+        ),
+        "{said:?}"
+    );
+    assert!(said.err.contains("; 2 still to be replaced, as bob asked"), "{said:?}");
     assert!(
         said.err.contains("the engine is away for ") && said.err.contains("shell: no⟨U+001B⟩image (pull it)"),
         "{said:?}"
@@ -412,6 +434,59 @@ async fn sandboxes_and_pools_are_listed_with_what_is_wrong_with_them() {
     assert_eq!((&pools[0]["ready"], &pools[0]["target"]), (&json!(1), &json!(2)));
     let said = brig(&fake, &["queue", "--all"]).await;
     assert!(said.text().lines().nth(1).unwrap().starts_with("old  rejected  shell"), "{said:?}");
+}
+
+/// A pool's row in this state.
+fn pool(state: &str, ready: u32) -> Value {
+    let mut pool = snapshot()["pools"][0].clone();
+    pool["state"] = json!(state);
+    pool["ready"] = json!(ready);
+    pool["replacing"] = Value::Null;
+    pool
+}
+
+#[tokio::test]
+async fn a_drain_is_over_when_nothing_unused_is_left() {
+    let looks = std::sync::atomic::AtomicU32::new(3);
+    let fake = Fake::start(move |what, _| match what {
+        "POST /v1/pools/shell" => Answer::Value(pool("draining", 3)),
+        _ => {
+            let ready = looks.fetch_sub(1, std::sync::atomic::Ordering::Relaxed) - 1;
+            let mut snapshot = snapshot();
+            snapshot["pools"][0] = pool("draining", ready);
+            Answer::Value(snapshot)
+        }
+    });
+    let said = brig(&fake, &["pools", "drain", "shell"]).await;
+    assert_eq!(said.all(), (0, "shell is drained: no unused sandbox is left, and 1 more end by themselves\n", ""));
+    assert_eq!(fake.asked().len(), 4, "the order, and a look for each that was left");
+    assert_eq!(fake.asked()[0].1, json!({"order": "drain"}));
+}
+
+#[tokio::test]
+async fn pools_are_steered_by_words_and_what_is_wrong_is_said_once() {
+    let fake = Fake::start(|what, body| match (what, body["order"].as_str()) {
+        ("POST /v1/pools/shel", _) => {
+            let message = "there is no profile `shel`, did you mean `shell`?";
+            Answer::Problem(400, Problem::new(Code::UnknownProfile, message))
+        }
+        (_, Some("pause")) => Answer::Value(pool("paused", 2)),
+        _ => Answer::Value(pool("ready", 2)),
+    });
+    let said = brig(&fake, &["pools", "set", "shell", "--min", "1", "--target", "2", "--max", "8"]).await;
+    let words = "shell: min 1, target 2, max 8, until the supervisor ends or the profile's file changes\n";
+    assert_eq!(said.all(), (0, words, ""));
+    assert_eq!(fake.asked()[0].1, json!({"order": "set", "min": 1, "target": 2, "max": 8}));
+    let said = brig(&fake, &["pools", "pause", "shell", "--json"]).await;
+    assert_eq!(said.json()["state"], "paused");
+    let said = brig(&fake, &["pools", "pause", "shell"]).await;
+    assert_eq!(said.all(), (0, "shell is paused: 2 ready may still be used, and none are made\n", ""));
+    let said = brig(&fake, &["pools", "resume", "shell"]).await;
+    assert_eq!(said.all(), (0, "shell: 4 ready wanted: 2.1 runs a second, 0.9 s to arm one\n", ""));
+    let said = brig(&fake, &["pools", "recycle", "shell"]).await;
+    assert_eq!(said.all(), (0, "shell: all that were warm are replaced; 2 ready\n", ""));
+    let said = brig(&fake, &["pools", "drain", "shel"]).await;
+    assert_eq!((said.code, said.err.contains("did you mean `shell`?")), (1, true), "{said:?}");
 }
 
 #[tokio::test]

@@ -1,5 +1,6 @@
 //! The Docker engine, on a real daemon. These tests fail where there is none.
 
+mod code;
 mod hardening;
 mod images;
 mod lifecycle;

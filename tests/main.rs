@@ -12,6 +12,8 @@ mod cli;
 mod described;
 mod docker_engine;
 mod end_to_end;
+mod images;
+mod remote;
 mod supervisor;
 mod terminal;
 mod support {
@@ -20,7 +22,10 @@ mod support {
     pub mod fake;
     pub mod fake_daemon;
     pub mod proxy;
+    pub mod registry;
     pub mod schema;
     pub mod screen;
+    pub mod sshd;
+    pub mod tls;
     pub mod world;
 }

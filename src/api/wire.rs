@@ -8,7 +8,7 @@ use brig_core::envelope::{Envelope, File, Step};
 use brig_core::id::{ProposalId, SandboxId};
 use brig_core::problem::Problem;
 use brig_core::profile::{Cage, Hash, ImageSource};
-use brig_core::proposal::{Agent, OutputStream, Ruling, RunEnd, Status, Verdict, VerdictKind};
+use brig_core::proposal::{Agent, OutputStream, Ruling, RunEnd, Status, StepEnd, StepKind, Verdict, VerdictKind};
 use brig_core::time::Wall;
 use brig_core::{blob::Blob, proposal::EndKind};
 use schemars::JsonSchema;
@@ -16,7 +16,9 @@ use serde::{Deserialize, Serialize};
 
 use crate::engine::EngineInfo;
 
+pub use brig_core::histogram::{Spread, Summary};
 pub use brig_core::machine::{PoolState, SandboxState};
+pub use brig_core::pool::PoolOrder;
 
 /// Every answer that is no success, under its HTTP status.
 #[derive(Clone, Debug, Serialize, Deserialize, JsonSchema)]
@@ -75,6 +77,10 @@ pub struct RunRow {
     pub started_at: Wall,
     /// When its time is up.
     pub deadline_at: Wall,
+    /// The step that runs or ran last, as far as its output has told; from 0. After the end, the end says more.
+    pub step: u32,
+    /// How many steps there are.
+    pub steps: u32,
 }
 
 /// A proposal with all that it would do.
@@ -101,6 +107,9 @@ pub struct ProposalDetail {
     pub cage: Cage,
     /// The image, as the daemon knows it.
     pub image_id: String,
+    /// When and by which limit its output was removed, for people, if it was.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub output_pruned: Option<String>,
 }
 
 impl ProposalDetail {
@@ -118,6 +127,7 @@ impl ProposalDetail {
             output_limit: envelope.output_limit,
             cage: envelope.cage.clone(),
             image_id: envelope.image_id.clone(),
+            output_pruned: None,
         }
     }
 }
@@ -195,6 +205,12 @@ pub struct SandboxRow {
     /// When its run's time is up.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub deadline_at: Option<Wall>,
+    /// The step that runs in it, as in [`RunRow`].
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub step: Option<u32>,
+    /// How many steps there are.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub steps: Option<u32>,
     /// Who asked for it to be killed.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub killed_by: Option<String>,
@@ -246,10 +262,25 @@ pub struct PoolRow {
     pub arming: u32,
     /// Sandboxes granted or running.
     pub leased: u32,
+    /// How many shall be ready when nothing has run for an hour.
+    pub min: u32,
     /// How many shall be ready at rest.
     pub target: u32,
     /// How many there may be at once.
     pub max: u32,
+    /// How many shall be ready now: `target`, and more while there is more demand.
+    pub wanted: u32,
+    /// Why so many, for people.
+    pub reason: String,
+    /// Who has set `min`, `target` and `max` in place of the profile's, and when.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub set: Option<ByRow>,
+    /// Who has paused or drained it (see `state`), and when.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub held: Option<ByRow>,
+    /// What is warm and still to be replaced, as an operator has asked.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub replacing: Option<ReplacingRow>,
     /// Approved proposals that wait for a sandbox.
     pub waiting: u32,
     /// Runs that found a warm sandbox.
@@ -264,6 +295,40 @@ pub struct PoolRow {
     /// When it is tried again.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub retry_at: Option<Wall>,
+    /// How long things take in it.
+    #[serde(default)]
+    pub latency: Latency,
+}
+
+/// How long things take in a pool: microseconds, each within 1/32.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
+pub struct Latency {
+    /// From the lease of a warm sandbox to the first byte that the program wrote.
+    pub first_byte: Spread,
+    /// From the lease to the end of the run, without the time that its program took.
+    pub overhead: Spread,
+    /// To make a sandbox, until it waits for its request.
+    pub arming: Spread,
+}
+
+/// An operator, and when.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
+pub struct ByRow {
+    /// Who.
+    pub by: String,
+    /// Since when.
+    pub since: Wall,
+}
+
+/// What is still to be replaced.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
+pub struct ReplacingRow {
+    /// How many.
+    pub left: u32,
+    /// Who asked for it.
+    pub by: String,
+    /// Since when.
+    pub since: Wall,
 }
 
 /// The supervisor itself.
@@ -288,6 +353,9 @@ pub struct SupervisorRow {
     /// Why the journal cannot be written, and since when. Nothing new runs then.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub journal_problem: Option<Since>,
+    /// What the journal takes, and may take. Missing until it was looked at.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub disk: Option<brig_core::retention::Usage>,
     /// What is wrong with the settings that were changed last; the ones before are in force.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub config_problem: Option<Since>,
@@ -366,6 +434,8 @@ pub enum FollowLine {
         at: Wall,
         /// On which stream.
         stream: OutputStream,
+        /// While which step of the run, from 0.
+        step: u32,
         /// The bytes.
         data: Blob,
     },
@@ -403,6 +473,124 @@ pub enum Choice {
     Rejected,
 }
 
+/// An image, in `GET /v1/images`: that of a profile, or one that brig has made and no profile uses.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
+pub struct ImageRow {
+    /// The profile that uses it.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub profile: Option<String>,
+    /// Its reference, as the profile names it or brig has named it.
+    pub image: String,
+    /// What it is built from, where it is.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub built_from: Option<String>,
+    /// The engine's identifier, when it is there.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub id: Option<String>,
+    /// Where it came from, once the profile's pool has looked for it.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub source: Option<ImageSource>,
+    /// What is being done to have it, for people.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub progress: Option<String>,
+    /// Bytes on disk, with what it shares with other images.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub bytes: Option<u64>,
+    /// When it was made.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub created: Option<Wall>,
+    /// Sandboxes that there are of the profile.
+    pub sandboxes: u32,
+}
+
+/// `POST /v1/images/bring`.
+#[derive(Clone, Debug, Serialize, Deserialize, JsonSchema)]
+#[serde(deny_unknown_fields)]
+pub struct BringImage {
+    /// The profile whose image is meant.
+    pub profile: String,
+    /// Pull or build.
+    pub how: Bringing,
+    /// Build although nothing has changed, and take nothing from earlier builds.
+    #[serde(default)]
+    pub no_cache: bool,
+    /// Build although nothing has changed, from the newest base.
+    #[serde(default)]
+    pub pull: bool,
+}
+
+/// How an image is brought.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
+#[serde(rename_all = "lowercase")]
+pub enum Bringing {
+    /// From its registry.
+    Pull,
+    /// From what the profile's `build` names.
+    Build,
+}
+
+/// A line of the answer to [`BringImage`]. The last is `done` or `problem`.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
+#[serde(tag = "type", rename_all = "lowercase")]
+pub enum ImageLine {
+    /// What is being done, for people; may hold what a program of the build wrote.
+    Progress {
+        /// One line.
+        line: String,
+    },
+    /// The image is there.
+    Done {
+        /// The engine's identifier.
+        id: String,
+        /// Where it came from.
+        source: ImageSource,
+    },
+    /// It is not.
+    Problem(Problem),
+}
+
+/// `POST /v1/images/prune`.
+#[derive(Clone, Copy, Debug, Serialize, Deserialize, JsonSchema)]
+#[serde(deny_unknown_fields)]
+pub struct PruneImages {
+    /// Only say what would be removed.
+    #[serde(default)]
+    pub dry_run: bool,
+}
+
+/// What was removed.
+#[derive(Clone, Debug, Default, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
+pub struct Pruned {
+    /// What is gone, or would be.
+    pub removed: Vec<RemovedImage>,
+    /// What no profile uses and stays nevertheless.
+    pub kept: Vec<KeptImage>,
+    /// Bytes of what is gone, with what it shared with images that stay.
+    pub bytes: u64,
+}
+
+/// An image that was removed.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
+pub struct RemovedImage {
+    /// Its reference.
+    pub image: String,
+    /// The engine's identifier.
+    pub id: String,
+    /// Bytes on disk, with what it shared with others.
+    pub bytes: u64,
+}
+
+/// An image that could not be removed.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
+pub struct KeptImage {
+    /// Its reference.
+    pub image: String,
+    /// The engine's identifier.
+    pub id: String,
+    /// What keeps it.
+    pub why: String,
+}
+
 /// Everything that a request can answer where there is nothing to say: `{}`.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
 pub struct Done {}
@@ -422,7 +610,7 @@ pub struct ProfileRow {
     pub output_limit: u64,
 }
 
-/// The end of a run in a few words, for people, as in `exited 0`, `killed by anna` or `deadline`.
+/// The end of a run in a few words, for people, as in `exited 0`, `killed by anna` or `deadline in step 2 of 3`.
 #[must_use]
 pub fn end_text(end: &RunEnd) -> String {
     let mut text = match (end.kind, end.exit_code, end.signal, &end.by) {
@@ -431,8 +619,35 @@ pub fn end_text(end: &RunEnd) -> String {
         (EndKind::Killed, _, _, Some(by)) => format!("killed by {by}"),
         (kind, ..) => kind.text().to_owned(),
     };
+    if !end.steps.is_empty() && (end.kind, end.exit_code) != (EndKind::Exited, Some(0)) {
+        text = format!("{text} in {}", step_text(end.step, end.steps.len()));
+    }
     if !end.note.is_empty() {
         text = format!("{text}: {}", end.note);
     }
     text
+}
+
+/// A step's place, for people, as in `step 2 of 5`.
+#[must_use]
+pub fn step_text(step: u32, of: usize) -> String {
+    format!("step {} of {of}", u64::from(step) + 1)
+}
+
+/// The step that runs, for people, where there are several.
+#[must_use]
+pub fn running_step(row: &ProposalRow) -> Option<String> {
+    let run = row.run.as_ref().filter(|run| run.steps > 1 && row.status == Status::Running)?;
+    Some(step_text(run.step, run.steps as usize))
+}
+
+/// How one of several steps ended, for people, as in `exited 3` or `not run`.
+#[must_use]
+pub fn step_end_text(end: &StepEnd) -> String {
+    let text = match (end.kind, end.exit_code, end.signal) {
+        (StepKind::Exited, Some(code), _) => format!("exited {code}"),
+        (StepKind::Exited, None, Some(signal)) => format!("ended by signal {signal}"),
+        (kind, ..) => kind.text().to_owned(),
+    };
+    if end.note.is_empty() { text } else { format!("{text}: {}", end.note) }
 }

@@ -77,6 +77,7 @@ fn draft(old: ProposalDetail, profiles: &[ProfileRow]) -> Result<Draft, Problem>
         output_limit,
         cage,
         image_id: _,
+        output_pruned: _,
     } = old;
     let now = profiles.iter().find(|profile| profile.name == row.profile);
     let step = |step: Step| {

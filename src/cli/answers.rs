@@ -7,9 +7,12 @@ use schemars::generate::SchemaSettings;
 use schemars::{JsonSchema, Schema, SchemaGenerator};
 use serde_json::{Map, Value, json};
 
-use super::{audit, completions, export, kill, man, run, serve, stop};
+use brig_core::retention::Usage;
+
+use super::{audit, completions, export, image, kill, man, run, serve, stop};
 use crate::api::described::tidy;
-use crate::api::wire::{ErrorBody, FollowLine, PoolRow, ProposalDetail, ProposalRow, SandboxRow};
+use crate::api::wire::{ErrorBody, FollowLine, ImageRow, PoolRow, ProposalDetail, ProposalRow, Pruned, SandboxRow};
+use crate::doctor;
 
 /// What a command prints.
 #[derive(Clone, Copy, Debug)]
@@ -28,6 +31,11 @@ pub fn all() -> Vec<Answer> {
         one::<Vec<ProposalRow>>("queue"),
         one::<Vec<SandboxRow>>("ps"),
         one::<Vec<PoolRow>>("pools"),
+        one::<PoolRow>("pools set"),
+        one::<PoolRow>("pools drain"),
+        one::<PoolRow>("pools pause"),
+        one::<PoolRow>("pools resume"),
+        one::<PoolRow>("pools recycle"),
         one::<ProposalDetail>("show"),
         one::<run::Outcome>("run"),
         one::<ProposalRow>("run --detach"),
@@ -45,9 +53,15 @@ pub fn all() -> Vec<Answer> {
         one::<Vec<kill::Killed>>("kill"),
         one::<Vec<FollowLine>>("logs"),
         lines::<FollowLine>("logs --follow"),
+        one::<Vec<ImageRow>>("image ls"),
+        lines::<image::Told>("image pull"),
+        lines::<image::Told>("image build"),
+        one::<Pruned>("image prune"),
         one::<audit::Report>("audit verify"),
         lines::<audit::Exported>("audit export"),
+        one::<Usage>("audit usage"),
         one::<serve::Ready>("serve"),
+        one::<doctor::Report>("doctor"),
         one::<stop::Stopped>("stop"),
     ]
 }

@@ -182,7 +182,7 @@ async fn copy(
                 writer.begin(out, &row)?;
                 whose = Some(row.id);
             }
-            FollowLine::Output { seq, at, stream, data } => {
+            FollowLine::Output { seq, at, stream, data, .. } => {
                 if seq != expected {
                     let gap = format!("the output has a gap: piece {expected} is missing");
                     return Err(Problem::new(Code::Internal, gap).into());

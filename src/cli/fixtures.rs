@@ -35,6 +35,7 @@ pub fn end(kind: EndKind) -> RunEnd {
         by: None,
         note: String::new(),
         step: 0,
+        steps: Vec::new(),
         usage: RunUsage::default(),
         output: OutputSummary::default(),
         at: Wall(0),

@@ -266,6 +266,8 @@ mod tests {
             since: Wall(1_000 * number.cast_signed()),
             deadline_at: runs.then_some(Wall(90_000)),
             killed_by: None,
+            step: None,
+            steps: None,
             usage: Some(UsageRow {
                 cpu_percent: cpu,
                 memory,

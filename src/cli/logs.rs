@@ -9,7 +9,7 @@ use super::exit::{Exit, Stop};
 use super::output::json;
 use super::run::Printer;
 use super::values;
-use crate::api::wire::FollowLine;
+use crate::api::wire::{FollowLine, step_text};
 
 /// Arguments of `brig logs`.
 #[derive(Debug, clap::Args)]
@@ -26,6 +26,9 @@ pub struct Args {
     /// Print the bytes as they are, even to a terminal
     #[arg(long)]
     raw: bool,
+    /// Only what was written while this step ran, counted from 1
+    #[arg(short, long, value_name = "NUMBER", value_parser = clap::value_parser!(u32).range(1..))]
+    step: Option<u32>,
     /// The proposal
     #[arg(value_parser = values::id, add = proposals())]
     id: String,
@@ -41,13 +44,20 @@ pub async fn logs(context: &Context, args: &Args) -> Result<Exit, Stop> {
     let mut lines = patiently(client.follow::<FollowLine>(&path)).await?;
     let mut printer = Printer::new(args.raw);
     let mut all = Vec::new();
-    let mut expected = 0;
+    let (mut expected, mut count, mut headed) = (0, 0, None);
     while let Some(line) = lines.next().await {
         let line = line?;
-        let (seq, stream, data) = match &line {
-            FollowLine::Output { seq, stream, data, .. } => (seq, stream, data),
+        let (seq, stream, step, data) = match &line {
+            FollowLine::Output { seq, stream, step, data, .. } => (seq, stream, *step, data),
             FollowLine::Problem(problem) => return Err(problem.clone().into()),
-            FollowLine::Proposal(_) | FollowLine::Note { .. } | FollowLine::Alive => continue,
+            FollowLine::Proposal(row) => {
+                if let Some(run) = &row.run {
+                    count = run.steps;
+                    there_is(args.step, count, &row.id.0)?;
+                }
+                continue;
+            }
+            FollowLine::Note { .. } | FollowLine::Alive => continue,
         };
         if *seq != expected {
             return Err(
@@ -55,11 +65,18 @@ pub async fn logs(context: &Context, args: &Args) -> Result<Exit, Stop> {
             );
         }
         expected += 1;
+        if args.step.is_some_and(|wanted| wanted - 1 != step) {
+            continue;
+        }
         if context.json && args.follow {
             json(&line)?;
         } else if context.json {
             all.push(line);
         } else {
+            if args.step.is_none() && count > 1 && headed.is_none_or(|last| last < step) {
+                printer.heading(&step_text(step, count as usize)).await?;
+                headed = Some(step);
+            }
             printer.print(*stream, &data.0).await?;
         }
     }
@@ -68,4 +85,16 @@ pub async fn logs(context: &Context, args: &Args) -> Result<Exit, Stop> {
     }
     printer.finish().await?;
     Ok(Exit::Done)
+}
+
+/// Says so when a step is asked for that is none of its.
+fn there_is(wanted: Option<u32>, count: u32, id: &str) -> Result<(), Stop> {
+    match wanted {
+        Some(step) if step > count => {
+            let steps = if count == 1 { "one step".to_owned() } else { format!("{count} steps") };
+            let problem = Problem::new(Code::Malformed, format!("there is no step {step}: {id} has {steps}"));
+            Err(Stop::Usage(problem.help("`brig show` lists them, counted from 1")))
+        }
+        _ => Ok(()),
+    }
 }

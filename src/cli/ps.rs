@@ -7,7 +7,7 @@ use super::live::{self, Kind, List};
 use super::output::{json, now_ms, remark, say, span};
 use super::table::Table;
 use super::values;
-use crate::api::wire::{SandboxRow, SandboxState};
+use crate::api::wire::{SandboxRow, SandboxState, step_text};
 use crate::config::units::size_text;
 
 /// Arguments of `brig ps`.
@@ -75,8 +75,19 @@ fn cells(row: &SandboxRow, now: i64) -> Vec<String> {
         usage(&|usage| format!("{}/{}", round_size(usage.memory), size_text(usage.memory_limit))),
         usage(&|usage| format!("{}/{}", usage.pids, usage.pids_limit)),
         row.proposal.as_ref().map_or_else(|| "-".to_owned(), ToString::to_string),
-        row.command.clone().unwrap_or_default(),
+        command(row),
     ]
+}
+
+/// The command; where it has several steps, which of them runs.
+fn command(row: &SandboxRow) -> String {
+    let command = row.command.clone().unwrap_or_default();
+    match (row.step, row.steps) {
+        (Some(step), Some(steps)) if steps > 1 && row.state == SandboxState::Running => {
+            format!("({}) {command}", step_text(step, steps as usize))
+        }
+        _ => command,
+    }
 }
 
 /// A size for comparing: in its unit, without what is smaller.

@@ -7,7 +7,7 @@ use super::context::Context;
 use super::exit::{Exit, Stop};
 use super::output::{json, now_ms, remark, say, span};
 use super::table::Table;
-use crate::api::wire::{ProposalRow, Snapshot, end_text};
+use crate::api::wire::{ProposalRow, Snapshot, end_text, running_step};
 
 /// Arguments of `brig queue`.
 #[derive(Debug, clap::Args)]
@@ -61,7 +61,11 @@ pub async fn queue(context: &Context, args: &Args) -> Result<Exit, Stop> {
 /// The status, or how the run ended.
 #[must_use]
 pub fn outcome(row: &ProposalRow) -> String {
-    let text = row.end.as_ref().map_or_else(|| row.status.text().to_owned(), end_text);
+    let running = || match running_step(row) {
+        Some(step) => format!("{}, {step}", row.status.text()),
+        None => row.status.text().to_owned(),
+    };
+    let text = row.end.as_ref().map_or_else(running, end_text);
     visible::line(text.as_bytes())
 }
 

@@ -4,7 +4,9 @@
 //! ends the request too. A signal withdraws in so many words, so that its outcome can be told.
 
 use std::ffi::OsString;
+use std::fs::File;
 use std::io::{self, IsTerminal as _, Read as _};
+use std::path::{Path, PathBuf};
 use std::time::Duration;
 
 use brig_core::admission::MAX_PAYLOAD_BYTES;
@@ -23,9 +25,9 @@ use super::completions::profiles;
 use super::context::{Context, patiently};
 use super::exit::{Exit, Stop};
 use super::output::{Tamer, json, remark, say, whisper};
-use super::values;
+use super::{steps, values};
 use crate::api::client::Client;
-use crate::api::wire::{FollowLine, ProposalDetail, ProposalRow, end_text};
+use crate::api::wire::{FollowLine, ProposalDetail, ProposalRow, end_text, step_text};
 use crate::console::text::decider;
 
 /// How long a withdrawal may take before this process ends without knowing.
@@ -54,6 +56,12 @@ pub struct Args {
     /// The directory to start in, as the sandbox knows it
     #[arg(short = 'C', long, value_name = "PATH")]
     cwd: Option<OsString>,
+    /// Run code instead of a command, from this file (or - for the standard input); COMMAND then is its arguments
+    #[arg(long, value_name = "FILE", conflicts_with_all = ["step", "steps"])]
+    code: Option<PathBuf>,
+    /// What the code is written in; the profile's only language when left out
+    #[arg(short, long, value_name = "NAME", requires = "code")]
+    language: Option<String>,
     /// Send the standard input, which is read to its end first: it is part of what is approved
     #[arg(short = 'i', long)]
     stdin: bool,
@@ -66,8 +74,22 @@ pub struct Args {
     /// Print the bytes as they are, even to a terminal
     #[arg(long)]
     raw: bool,
+    /// A program with its arguments, quoted as one word; once for each step
+    #[arg(long, value_name = "COMMAND", conflicts_with_all = ["steps", "command"])]
+    step: Vec<OsString>,
+    /// Steps from a file, or - for the standard input: {"steps": [{"argv": […]}]}, or the same in TOML
+    #[arg(long, value_name = "FILE", conflicts_with_all = ["command", "env", "cwd"])]
+    steps: Option<OsString>,
+    /// Let the steps after one that fails run all the same
+    #[arg(long)]
+    keep_going: bool,
     /// Program and arguments
-    #[arg(required = true, trailing_var_arg = true, allow_hyphen_values = true, value_name = "COMMAND")]
+    #[arg(
+        required_unless_present_any = ["code", "step", "steps"],
+        trailing_var_arg = true,
+        allow_hyphen_values = true,
+        value_name = "COMMAND"
+    )]
     command: Vec<OsString>,
 }
 
@@ -109,7 +131,8 @@ pub async fn propose(context: &Context, draft: &Draft, how: How, again: Option<A
         }
         return Ok(Exit::Done);
     }
-    let mut follower = Follower::new(client, context.json, Printer::new(how.raw), again);
+    let headings = draft.steps.iter().map(heading).collect();
+    let mut follower = Follower::new(client, context.json, Printer::new(how.raw), headings, again);
     let mut signals = Signals::new()?;
     let ended = tokio::select! {
         ended = follower.follow(draft) => ended,
@@ -122,17 +145,22 @@ pub async fn propose(context: &Context, draft: &Draft, how: How, again: Option<A
     follower.conclude(ended)
 }
 
-fn draft(args: Args) -> Result<Draft, Stop> {
-    let mut step = DraftStep { argv: args.command.into_iter().map(values::blob).collect(), ..DraftStep::default() };
+fn draft(mut args: Args) -> Result<Draft, Stop> {
+    let (mut steps, keep_going) = steps_of(&mut args)?;
     for text in args.env {
         let variable = values::variable(&text)
             .map_err(|what| Stop::Usage(Problem::new(Code::Malformed, format!("--env: {what}"))))?;
-        step.env.insert(variable.name, variable.value);
+        for step in &mut steps {
+            step.env.insert(variable.name.clone(), variable.value.clone());
+        }
     }
-    step.cwd = args.cwd.map(values::blob);
+    if let Some(cwd) = args.cwd.map(values::blob) {
+        steps.iter_mut().for_each(|step| step.cwd = Some(cwd.clone()));
+    }
     Ok(Draft {
         profile: args.profile,
-        steps: vec![step],
+        steps,
+        keep_going,
         stdin: if args.stdin { read_stdin()? } else { Blob::default() },
         timeout_ms: args.timeout,
         output_limit: args.output_limit,
@@ -140,6 +168,48 @@ fn draft(args: Args) -> Result<Draft, Stop> {
         key: args.key,
         ..Draft::default()
     })
+}
+
+/// What runs, in whichever way it was given, and whether it goes on after a failure.
+fn steps_of(args: &mut Args) -> Result<(Vec<DraftStep>, bool), Stop> {
+    let (mut steps, mut keep_going) = (Vec::new(), args.keep_going);
+    let both = |option: &str| {
+        let problem = Problem::new(Code::Malformed, format!("{option} - and --stdin both want the standard input"));
+        Stop::Usage(problem.help(format!("write what {option} reads to a file, and name that")))
+    };
+    if args.stdin && args.code.as_ref().is_some_and(|path| path.as_os_str() == "-") {
+        return Err(both("--code"));
+    }
+    if let Some(path) = &args.steps {
+        if args.stdin && path == "-" {
+            return Err(both("--steps"));
+        }
+        let file = steps::of_file(path)?;
+        (steps, keep_going) = (file.steps, keep_going || file.keep_going);
+    } else if !args.step.is_empty() {
+        steps = steps::of_texts(&args.step)?;
+    } else {
+        let argv = std::mem::take(&mut args.command).into_iter().map(values::blob).collect();
+        let code = args.code.as_deref().map(code).transpose()?;
+        steps.push(DraftStep { argv, code, language: args.language.take(), ..DraftStep::default() });
+    }
+    Ok((steps, keep_going))
+}
+
+fn code(path: &Path) -> Result<Blob, Problem> {
+    if path.as_os_str() == "-" {
+        return read_stdin();
+    }
+    let name = visible::line(path.as_os_str().as_encoded_bytes());
+    let unreadable = |error| Problem::new(Code::LocalIo, format!("cannot read {name}: {error}"));
+    let file = File::open(path).map_err(unreadable)?;
+    let mut bytes = Vec::new();
+    file.take(MAX_PAYLOAD_BYTES as u64 + 1).read_to_end(&mut bytes).map_err(unreadable)?;
+    if bytes.len() > MAX_PAYLOAD_BYTES {
+        let message = format!("{name} has more than {MAX_PAYLOAD_BYTES} bytes");
+        return Err(Problem::new(Code::TooLarge, message).help("code is part of what is approved; send less of it"));
+    }
+    Ok(Blob(bytes))
 }
 
 /// The whole standard input, but never more than a proposal may hold.
@@ -176,11 +246,17 @@ struct Follower {
     repeats: Option<Repeats>,
     stdout: Vec<u8>,
     stderr: Vec<u8>,
+    /// The same by step, for `--json`.
+    by_step: Vec<[Vec<u8>; 2]>,
+    /// What the steps are, where there are several.
+    headings: Vec<String>,
+    /// How many of them were said to have begun.
+    begun: usize,
     withdrawn: bool,
 }
 
 impl Follower {
-    fn new(client: Client, json: bool, printer: Printer, again: Option<Again>) -> Self {
+    fn new(client: Client, json: bool, printer: Printer, headings: Vec<String>, again: Option<Again>) -> Self {
         Self {
             client,
             json,
@@ -190,6 +266,9 @@ impl Follower {
             repeats: None,
             stdout: Vec::new(),
             stderr: Vec::new(),
+            by_step: vec![[Vec::new(), Vec::new()]; headings.len()],
+            headings,
+            begun: 0,
             withdrawn: false,
         }
     }
@@ -201,13 +280,17 @@ impl Follower {
             match line? {
                 FollowLine::Proposal(row) => {
                     self.compare(&row).await?;
+                    let step = row.run.as_ref().filter(|_| row.status == Status::Running).map(|run| run.step);
                     self.tell(*row);
+                    if let Some(step) = step {
+                        self.tell_step(step).await?;
+                    }
                 }
-                FollowLine::Output { stream, data, .. } if self.json => match stream {
-                    OutputStream::Stdout => self.stdout.extend_from_slice(&data.0),
-                    OutputStream::Stderr => self.stderr.extend_from_slice(&data.0),
-                },
-                FollowLine::Output { stream, data, .. } => self.printer.print(stream, &data.0).await?,
+                FollowLine::Output { stream, step, data, .. } if self.json => self.collect(stream, step, &data.0),
+                FollowLine::Output { stream, step, data, .. } => {
+                    self.tell_step(step).await?;
+                    self.printer.print(stream, &data.0).await?;
+                }
                 FollowLine::Note { text } => whisper(&visible::line(text.as_bytes())),
                 FollowLine::Problem(problem) => return Err(problem.into()),
                 FollowLine::Alive => {}
@@ -243,6 +326,32 @@ impl Follower {
             }
         }
         self.row = Some(row);
+    }
+
+    /// Says which step has begun, each one once. What comes late of an earlier one, on the other stream, has no heading.
+    async fn tell_step(&mut self, step: u32) -> Result<(), Stop> {
+        let count = self.headings.len();
+        while count > 1 && self.begun <= step as usize && self.begun < count {
+            if !self.json {
+                let step = step_text(u32::try_from(self.begun).unwrap_or(u32::MAX), count);
+                self.printer.heading(&format!("{step}: {}", self.headings[self.begun])).await?;
+            }
+            self.begun += 1;
+        }
+        Ok(())
+    }
+
+    fn collect(&mut self, stream: OutputStream, step: u32, bytes: &[u8]) {
+        let (all, index) = match stream {
+            OutputStream::Stdout => (&mut self.stdout, 0),
+            OutputStream::Stderr => (&mut self.stderr, 1),
+        };
+        all.extend_from_slice(bytes);
+        if self.by_step.len() > 1
+            && let Some(own) = self.by_step.get_mut(step as usize)
+        {
+            own[index].extend_from_slice(bytes);
+        }
     }
 
     async fn withdraw(&mut self) -> Result<(), Stop> {
@@ -288,7 +397,18 @@ impl Follower {
         };
         if self.json {
             let (stdout, stderr) = (Blob(self.stdout), Blob(self.stderr));
-            json(&Outcome::Known { row: &row, repeats: self.repeats, stdout, stderr, exit_status: exit.code() })?;
+            let step_output = match self.by_step.len() {
+                0 | 1 => Vec::new(),
+                _ => self.by_step.into_iter().map(StepOutput::new).collect(),
+            };
+            json(&Outcome::Known {
+                row: &row,
+                repeats: self.repeats,
+                stdout,
+                stderr,
+                step_output,
+                exit_status: exit.code(),
+            })?;
         } else if !row.status.is_final() {
             remark(&format!("{} withdrawn; it was {} when last seen", row.id, row.status.text()));
         } else if let Some(words) = last_words(&row) {
@@ -325,6 +445,9 @@ pub enum Outcome<'a> {
         stdout: Blob,
         /// All that it wrote on its standard error.
         stderr: Blob,
+        /// The same of each step, where there are several.
+        #[serde(skip_serializing_if = "Vec::is_empty")]
+        step_output: Vec<StepOutput>,
         /// What `brig run` exits with.
         exit_status: u8,
     },
@@ -337,6 +460,34 @@ pub enum Outcome<'a> {
         /// What `brig run` exits with.
         exit_status: u8,
     },
+}
+
+/// What was written while one step ran.
+#[derive(Serialize, JsonSchema)]
+pub struct StepOutput {
+    /// On the standard output.
+    stdout: Blob,
+    /// On the standard error.
+    stderr: Blob,
+}
+
+impl StepOutput {
+    fn new([stdout, stderr]: [Vec<u8>; 2]) -> Self {
+        Self { stdout: Blob(stdout), stderr: Blob(stderr) }
+    }
+}
+
+/// A step on one line.
+fn heading(step: &DraftStep) -> String {
+    const CHARACTERS: usize = 120;
+    let text = match &step.code {
+        Some(_) => {
+            let language = step.language.as_deref().unwrap_or("the profile's language");
+            format!("code in {}", visible::line(language.as_bytes()))
+        }
+        None => visible::command([step.argv.as_slice()]),
+    };
+    text.chars().take(CHARACTERS).collect()
 }
 
 fn cut_off(id: &str) -> Problem {
@@ -365,6 +516,8 @@ fn last_words(row: &ProposalRow) -> Option<String> {
 pub struct Printer {
     stdout: Option<Tamer>,
     stderr: Option<Tamer>,
+    /// The last byte that went to a terminal was no line end.
+    inside_a_line: bool,
 }
 
 impl Printer {
@@ -372,7 +525,7 @@ impl Printer {
     #[must_use]
     pub fn new(raw: bool) -> Self {
         let tamer = |terminal: bool| (terminal && !raw).then(Tamer::default);
-        Self { stdout: tamer(io::stdout().is_terminal()), stderr: tamer(io::stderr().is_terminal()) }
+        Self { stdout: tamer(io::stdout().is_terminal()), stderr: tamer(io::stderr().is_terminal()), ..Self::default() }
     }
 
     /// Prints a piece.
@@ -384,8 +537,27 @@ impl Printer {
             OutputStream::Stdout => &mut self.stdout,
             OutputStream::Stderr => &mut self.stderr,
         };
+        let is_terminal = match stream {
+            OutputStream::Stdout => io::stdout().is_terminal(),
+            OutputStream::Stderr => io::stderr().is_terminal(),
+        };
+        if is_terminal && let Some(last) = bytes.last() {
+            self.inside_a_line = *last != b'\n';
+        }
         let tame = tamer.as_mut().map(|tamer| tamer.tame(bytes));
         write(stream, tame.as_ref().map_or(bytes, String::as_bytes)).await
+    }
+
+    /// Says what comes next, on a line of its own, to somebody who watches: nothing where the standard error is no terminal.
+    ///
+    /// # Errors
+    /// As [`Printer::print`].
+    pub async fn heading(&mut self, text: &str) -> Result<(), Stop> {
+        if io::stderr().is_terminal() {
+            let line_end = if std::mem::take(&mut self.inside_a_line) { "\n" } else { "" };
+            write(OutputStream::Stderr, format!("{line_end}brig: {text}\n").as_bytes()).await?;
+        }
+        Ok(())
     }
 
     /// Prints what was kept back.

@@ -3,7 +3,7 @@
 use brig_core::blob::Blob;
 use brig_core::envelope::{Code, File, Step};
 use brig_core::profile::{Cage, Volume};
-use brig_core::proposal::Status;
+use brig_core::proposal::{Status, StepKind};
 use brig_core::visible;
 
 use super::completions::proposals;
@@ -11,7 +11,7 @@ use super::context::{Context, patiently};
 use super::exit::{Exit, Stop};
 use super::output::{json, say};
 use super::values;
-use crate::api::wire::{ProposalDetail, ProposalRow, end_text};
+use crate::api::wire::{ProposalDetail, ProposalRow, end_text, step_end_text};
 use crate::config::units::{cpus_text, duration_text, size_text};
 use crate::console::text::{decider, moment, moment_after, shown as line, ulimits};
 
@@ -41,8 +41,19 @@ pub async fn show(context: &Context, args: &Args) -> Result<Exit, Stop> {
 /// that nothing of it can be forgotten here.
 #[must_use]
 pub fn text(detail: &ProposalDetail) -> String {
-    let ProposalDetail { row, full_reason, steps, keep_going, stdin, files, timeout_ms, output_limit, cage, image_id } =
-        detail;
+    let ProposalDetail {
+        row,
+        full_reason,
+        steps,
+        keep_going,
+        stdin,
+        files,
+        timeout_ms,
+        output_limit,
+        cage,
+        image_id,
+        output_pruned,
+    } = detail;
     let mut page = Page::default();
     page.field("proposal", &row.id.0);
     page.field("digest", &row.digest.hex());
@@ -77,6 +88,9 @@ pub fn text(detail: &ProposalDetail) -> String {
     page.field("limits", &format!("{}, {} output", duration_text(*timeout_ms), size_text(*output_limit)));
     page.cage(&row.profile, cage, image_id);
     page.outcome(row);
+    if let Some(pruned) = output_pruned {
+        page.field("output", &line(pruned));
+    }
     page.text
 }
 
@@ -139,6 +153,7 @@ impl Page {
     fn cage(&mut self, profile: &str, cage: &Cage, image_id: &str) {
         let Cage {
             image,
+            build,
             userland_fallback,
             user,
             working_dir,
@@ -160,6 +175,12 @@ impl Page {
         let or_else =
             if *userland_fallback { ", or of this machine's own programs where that cannot be had" } else { "" };
         self.field("  image", &format!("{}{or_else} ({})", line(image), line(image_id)));
+        if let Some(build) = build {
+            self.field("  built from", &line(&format!("{} by {}", build.context.text(), build.dockerfile)));
+            for (name, value) in &build.args {
+                self.field("  argument", &format!("{}={}", line(name), line(value)));
+            }
+        }
         let cpus = if *milli_cpus == 0 { "any".to_owned() } else { cpus_text(*milli_cpus) };
         self.field(
             "  cage",
@@ -205,6 +226,17 @@ impl Page {
         }
         if let Some(end) = &row.end {
             self.field("end", &format!("{} at {}", line(&end_text(end)), moment_after(row.received_at, end.at)));
+            for (at, step) in end.steps.iter().enumerate() {
+                let took = match step.kind {
+                    StepKind::Skipped | StepKind::Lost => String::new(),
+                    _ => format!(" after {:.3} s", step.wall_us as f64 / 1e6),
+                };
+                let wrote = match step.stdout_bytes + step.stderr_bytes {
+                    0 => String::new(),
+                    bytes => format!(", {bytes} bytes written"),
+                };
+                self.field(&format!("  step {}", at + 1), &format!("{}{took}{wrote}", line(&step_end_text(step))));
+            }
             self.field(
                 "used",
                 &format!(
@@ -246,6 +278,7 @@ mod tests {
             output_limit: 8 << 20,
             cage: Cage {
                 image: "busybox:1.37".into(),
+                build: None,
                 userland_fallback: true,
                 user: "65534:65534".into(),
                 working_dir: "/sandbox".into(),
@@ -264,6 +297,7 @@ mod tests {
                 scratch_exec: true,
             },
             image_id: "sha256:1".into(),
+            output_pruned: None,
         }
     }
 

@@ -7,6 +7,7 @@ use brig_core::blob::Blob;
 use brig_core::time::Wall;
 use chrono::{DateTime, Local, NaiveDate, NaiveDateTime, TimeZone};
 
+use crate::config::settings::{NAME_FORM, is_name};
 use crate::config::units;
 
 /// An identifier or the beginning of one: goes into a path of the API as it is.
@@ -19,6 +20,18 @@ pub fn id(text: &str) -> Result<String, String> {
         return Ok(lower);
     }
     Err("an identifier is made of letters and digits, as `brig queue` and `brig ps` list them".to_owned())
+}
+
+/// The name of a profile: goes into a path of the API as it is.
+///
+/// # Errors
+/// What a name looks like.
+pub fn profile(text: &str) -> Result<String, String> {
+    if is_name(text) {
+        Ok(text.to_owned())
+    } else {
+        Err(format!("{NAME_FORM}; `brig pools` lists those that there are"))
+    }
 }
 
 /// At least the first 8 digits of a digest.

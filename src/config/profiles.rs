@@ -1,5 +1,6 @@
 //! Profiles: the shipped ones, compiled in, and the user's own, which come first.
 
+mod build;
 mod cage;
 mod environment;
 mod refused;
@@ -19,12 +20,17 @@ use super::settings::{NAME_FORM, Settings, is_name};
 use brig_core::nearest;
 
 /// The profiles that come with brig.
-pub const SHIPPED: [(&str, &str); 1] = [("shell", include_str!("../../profiles/shell.toml"))];
+pub const SHIPPED: [(&str, &str); 3] = [
+    ("shell", include_str!("../../profiles/shell.toml")),
+    ("node", include_str!("../../profiles/node.toml")),
+    ("python", include_str!("../../profiles/python.toml")),
+];
 
 /// Keys of a profile, in the order in which a message lists them.
-const KEYS: [&str; 19] = [
+const KEYS: [&str; 21] = [
     "description",
     "image",
+    "build",
     "image_fallback",
     "user",
     "working_dir",
@@ -39,13 +45,14 @@ const KEYS: [&str; 19] = [
     "runtime",
     "timeout",
     "scratch",
+    "interpreter",
     "output",
     "pool",
     "approval",
 ];
 
 /// Sandboxes of one profile at once, at most.
-const POOL_LIMIT: u64 = 256;
+const POOL_LIMIT: u64 = brig_core::pool::POOL_LIMIT as u64;
 const SECOND: u64 = 1_000;
 const MINUTE: u64 = 60 * SECOND;
 const DAY: u64 = 24 * 60 * MINUTE;
@@ -103,7 +110,8 @@ pub fn load(places: &Places, settings: &Settings) -> Result<Vec<Profile>, Proble
     Ok(profiles.into_values().collect())
 }
 
-/// Reads one profile from the text of a file that people know as `file`.
+/// Reads one profile from the text of a file that people know as `file`. Paths in it begin in `directory`; what brig ships
+/// is in none.
 ///
 /// # Errors
 /// `config`, with file, line and column.
@@ -114,7 +122,7 @@ pub fn parse(name: &str, file: &str, text: &str, base: &Base<'_>) -> Result<Prof
     Ok(Profile {
         name: name.to_owned(),
         description: description(&root)?,
-        cage: cage::read(&root, base)?,
+        cage: cage::read(&root, name, base)?,
         timeout_ms: match root.item("timeout") {
             Some(item) => item.duration(1..=DAY)?,
             None => MINUTE,
@@ -145,11 +153,20 @@ fn description(root: &Section<'_>) -> Result<String, Problem> {
 }
 
 fn pool(root: &Section<'_>) -> Result<PoolPolicy, Problem> {
-    let mut policy = PoolPolicy { target: 0, max: 8, max_age_ms: 30 * MINUTE };
-    let Some(section) = only_keys(root, "pool", &["target", "max", "max_age"])? else { return Ok(policy) };
-    let mut target = 0;
-    if let Some(item) = section.item("target") {
-        target = item.number(0..=POOL_LIMIT)?;
+    let mut policy = PoolPolicy { min: 0, target: 0, max: 8, max_age_ms: 30 * MINUTE };
+    let Some(section) = only_keys(root, "pool", &["min", "target", "max", "max_age"])? else { return Ok(policy) };
+    let number = |key| section.item(key).map(|item| item.number(0..=POOL_LIMIT)).transpose();
+    // The one that is not there is as the other: without a target the minimum is what waits at rest.
+    let (min, target) = (number("min")?, number("target")?);
+    let target = target.or(min).unwrap_or(0);
+    let min = min.unwrap_or(target);
+    if min > target
+        && let Some(item) = section.item("min")
+    {
+        return Err(item.problem(
+            &format!("{min} is more than `pool.target`, which is {target}"),
+            format!("write a whole number from 0 to {target}, or a larger target"),
+        ));
     }
     let max = match section.item("max") {
         None => (4 * target).clamp(8, POOL_LIMIT),
@@ -164,6 +181,7 @@ fn pool(root: &Section<'_>) -> Result<PoolPolicy, Problem> {
             max
         }
     };
+    policy.min = u32::try_from(min).unwrap_or(0);
     policy.target = u32::try_from(target).unwrap_or(0);
     policy.max = u32::try_from(max).unwrap_or(8);
     if let Some(item) = section.item("max_age") {

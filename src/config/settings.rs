@@ -2,9 +2,11 @@
 
 use std::collections::BTreeMap;
 use std::io;
+use std::path::PathBuf;
 
 use brig_core::problem::{Code, Problem};
 use brig_core::profile::Hash;
+use brig_core::retention::Retention;
 
 use super::Places;
 use super::read::{Item, Section, Source};
@@ -25,10 +27,34 @@ pub struct Settings {
     pub allow_own_user: bool,
     /// Agents by name, with the SHA-256 of their tokens.
     pub agent_tokens: BTreeMap<String, Hash>,
-    /// Where the engine is; found by itself when it is not set.
-    pub engine_address: Option<String>,
+    /// Where the engine is.
+    pub engine: EngineSettings,
     /// Sandboxes that are being made at once, in all pools together.
     pub pool_creators: u32,
+    /// How much is kept of what has happened.
+    pub retention: Retention,
+}
+
+/// Where the engine is; found by itself where nothing is set.
+#[derive(Clone, Debug, Default, PartialEq, Eq)]
+pub struct EngineSettings {
+    /// Its address.
+    pub address: Option<String>,
+    /// The docker context that has its address.
+    pub context: Option<String>,
+    /// Encrypts `address`.
+    pub tls: Option<TlsSettings>,
+}
+
+/// Files in PEM format.
+#[derive(Clone, Debug, Default, PartialEq, Eq)]
+pub struct TlsSettings {
+    /// Who may have signed the daemon's certificate; those that this system trusts when it is not set.
+    pub ca: Option<PathBuf>,
+    /// This side's certificate.
+    pub cert: Option<PathBuf>,
+    /// Its key.
+    pub key: Option<PathBuf>,
 }
 
 impl Default for Settings {
@@ -40,8 +66,9 @@ impl Default for Settings {
             queue_limit: 1000,
             allow_own_user: false,
             agent_tokens: BTreeMap::new(),
-            engine_address: None,
-            pool_creators: 3,
+            engine: EngineSettings::default(),
+            pool_creators: 4,
+            retention: Retention::default(),
         }
     }
 }
@@ -67,7 +94,7 @@ impl Settings {
     pub fn parse(name: &str, text: &str) -> Result<Self, Problem> {
         let document = Source { name, text }.parse()?;
         let root = document.root();
-        root.only(&["default_profile", "theme", "queue", "agents", "engine", "pool"], &[])?;
+        root.only(&["default_profile", "theme", "queue", "agents", "engine", "pool", "retention"], &[])?;
         let mut settings = Self::default();
         if let Some(item) = root.item("default_profile") {
             settings.default_profile = name_of(&item)?.to_owned();
@@ -82,8 +109,11 @@ impl Settings {
         if let Some(item) = only_key(&root, "pool", "creators")? {
             settings.pool_creators = small(&item, 64)?;
         }
-        if let Some(item) = only_key(&root, "engine", "address")? {
-            settings.engine_address = Some(address(&item)?.to_owned());
+        if let Some(section) = root.section("engine")? {
+            settings.engine = engine(&section)?;
+        }
+        if let Some(section) = root.section("retention")? {
+            settings.retention = retention(&section)?;
         }
         if let Some(agents) = root.section("agents")? {
             agents.only(&["allow_own_user", "tokens"], &[])?;
@@ -96,6 +126,28 @@ impl Settings {
         }
         Ok(settings)
     }
+}
+
+fn retention(section: &Section<'_>) -> Result<Retention, Problem> {
+    const MINUTE: u64 = 60_000;
+    const TEN_YEARS: u64 = 3650 * 24 * 60 * MINUTE;
+    section.only(&["output_age", "output_size", "journal_age", "journal_size", "keep_free"], &[])?;
+    let mut retention = Retention::default();
+    for (key, value) in [("output_age", &mut retention.output_age_ms), ("journal_age", &mut retention.journal_age_ms)] {
+        if let Some(item) = section.item(key) {
+            *value = item.duration(MINUTE..=TEN_YEARS)?;
+        }
+    }
+    for (key, value, least) in [
+        ("output_size", &mut retention.output_bytes, 1 << 20),
+        ("journal_size", &mut retention.journal_bytes, 1 << 20),
+        ("keep_free", &mut retention.keep_free, 0),
+    ] {
+        if let Some(item) = section.item(key) {
+            *value = item.size(least..=1 << 50)?;
+        }
+    }
+    Ok(retention)
 }
 
 /// The one key of a table that has no other.
@@ -118,18 +170,62 @@ fn name_of<'a>(item: &Item<'a>) -> Result<&'a str, Problem> {
 }
 
 /// What names look like, for messages.
-pub(super) const NAME_FORM: &str = "a name is 1 to 64 of a-z, 0-9, - and _";
+pub const NAME_FORM: &str = "a name is 1 to 64 of a-z, 0-9, - and _";
 
 /// Whether this can be the name of a profile, a theme or an agent.
-pub(super) fn is_name(text: &str) -> bool {
+pub fn is_name(text: &str) -> bool {
     (1..=64).contains(&text.len()) && text.bytes().all(|b| matches!(b, b'a'..=b'z' | b'0'..=b'9' | b'-' | b'_'))
+}
+
+fn engine(section: &Section<'_>) -> Result<EngineSettings, Problem> {
+    section.only(&["address", "context", "tls"], &[])?;
+    let mut engine = EngineSettings::default();
+    if let Some(item) = section.item("address") {
+        engine.address = Some(address(&item)?.to_owned());
+    }
+    if let Some(item) = section.item("context") {
+        let name = item.text()?;
+        if engine.address.is_some() {
+            return Err(item.problem("`engine.address` is set as well", "keep the one that is meant"));
+        }
+        if name.is_empty() || name.contains(|c: char| c.is_whitespace() || c.is_control()) {
+            return Err(item.problem(&format!("\"{name}\" names no context"), "`docker context ls` lists them"));
+        }
+        engine.context = Some(name.to_owned());
+    }
+    if let Some(item) = section.item("tls") {
+        if !engine.address.as_deref().is_some_and(|address| address.starts_with("tcp://")) {
+            let instead = "set `engine.address` to \"tcp://HOST:PORT\"; a context has certificates of its own";
+            return Err(item.problem("there is no TCP address that this encrypts", instead));
+        }
+        engine.tls = Some(tls(&item.table()?)?);
+    }
+    Ok(engine)
+}
+
+fn tls(section: &Section<'_>) -> Result<TlsSettings, Problem> {
+    section.only(&["ca", "cert", "key"], &[])?;
+    let path = |key: &str| -> Result<Option<PathBuf>, Problem> {
+        let Some(item) = section.item(key) else { return Ok(None) };
+        let path = PathBuf::from(item.text()?);
+        if path.is_absolute() {
+            return Ok(Some(path));
+        }
+        Err(item.problem(&format!("\"{}\" is no absolute path", path.display()), "write the file's whole path"))
+    };
+    let tls = TlsSettings { ca: path("ca")?, cert: path("cert")?, key: path("key")? };
+    match (section.item("cert"), section.item("key")) {
+        (Some(item), None) => Err(item.problem("a certificate needs its key", "set `engine.tls.key` as well")),
+        (None, Some(item)) => Err(item.problem("a key needs its certificate", "set `engine.tls.cert` as well")),
+        _ => Ok(tls),
+    }
 }
 
 fn address<'a>(item: &Item<'a>) -> Result<&'a str, Problem> {
     let text = item.text()?;
     let fits = match text.split_once("://") {
         Some(("unix", path)) => path.starts_with('/') && path.len() > 1,
-        Some(("tcp" | "http", rest)) => !rest.is_empty() && !rest.starts_with('/'),
+        Some(("tcp" | "http" | "https" | "ssh", rest)) => !rest.is_empty() && !rest.starts_with('/'),
         _ => false,
     };
     if fits && !text.contains(|c: char| c.is_whitespace() || c.is_control()) {
@@ -137,7 +233,7 @@ fn address<'a>(item: &Item<'a>) -> Result<&'a str, Problem> {
     }
     Err(item.problem(
         &format!("\"{text}\" is no address of an engine"),
-        "write \"unix:///var/run/docker.sock\" or \"tcp://HOST:PORT\" (which is not encrypted)",
+        "write \"unix:///var/run/docker.sock\", \"ssh://USER@HOST\" or \"tcp://HOST:PORT\" (with `[engine.tls]`)",
     ))
 }
 
@@ -181,20 +277,24 @@ mod tests {
         let hash = Hash::of(b"secret");
         let text = format!(
             "default_profile = \"python\"\ntheme = \"light\"\n[queue]\nlimit = 7\n[agents]\nallow_own_user = true\n\
-             [agents.tokens]\nbot = \"{hash}\"\n[engine]\naddress = \"unix:///run/docker.sock\"\n[pool]\ncreators = 1\n"
+             [agents.tokens]\nbot = \"{hash}\"\n[engine]\naddress = \"unix:///run/docker.sock\"\n[pool]\ncreators = 1\n\
+             [retention]\noutput_age = \"7d\"\noutput_size = \"2g\"\njournal_age = \"90d\"\njournal_size = \"64m\"\nkeep_free = 0\n"
         );
         let settings = Settings::parse("brig.toml", &text).unwrap();
         assert_eq!(settings.default_profile, "python");
         assert_eq!(settings.default_profile_at.as_deref(), Some("brig.toml:1:19"));
         assert_eq!(settings.theme, "light");
         assert_eq!((settings.queue_limit, settings.pool_creators, settings.allow_own_user), (7, 1, true));
+        let Retention { output_age_ms, output_bytes, journal_age_ms, journal_bytes, keep_free } = settings.retention;
+        assert_eq!((output_age_ms, output_bytes), (7 * 86_400_000, 2 << 30));
+        assert_eq!((journal_age_ms, journal_bytes, keep_free), (90 * 86_400_000, 64 << 20, 0));
         assert_eq!(settings.agent_tokens["bot"], hash);
-        assert_eq!(settings.engine_address.as_deref(), Some("unix:///run/docker.sock"));
+        assert_eq!(settings.engine.address.as_deref(), Some("unix:///run/docker.sock"));
     }
 
     #[test]
     fn a_reader_learns_where_what_and_what_instead() {
-        let all = "known here: default_profile, theme, queue, agents, engine, pool";
+        let all = "known here: default_profile, theme, queue, agents, engine, pool, retention";
         for (text, message, help) in [
             ("thme = \"dark\"", "brig.toml:1:1: `thme` is no key, did you mean `theme`?", all),
             ("\n  nonsense = 1", "brig.toml:2:3: `nonsense` is no key", all),
@@ -209,6 +309,16 @@ mod tests {
                 "brig.toml:1:15: `queue.limit`: this is a text",
                 "write a whole number from 1 to 100000",
             ),
+            (
+                "retention.output_age = 7",
+                "brig.toml:1:24: `retention.output_age`: 7 has no unit",
+                "write \"7s\" if seconds are meant; a duration is a number with a unit, as in \"10s\", \"15m\" or \"1h30m\" (ms, s, m, h, d)",
+            ),
+            (
+                "retention.journal_size = \"1k\"",
+                "brig.toml:1:26: `retention.journal_size`: 1k is out of range",
+                "write a size from 1m to 1048576g",
+            ),
             ("pool = 3", "brig.toml:1:8: `pool`: this is a whole number", "write a table, as in [pool]"),
             ("theme = \"Dark!\"", "brig.toml:1:9: `theme`: \"Dark!\" is no name", NAME_FORM),
             (
@@ -219,7 +329,27 @@ mod tests {
             (
                 "engine.address = \"/var/run/docker.sock\"",
                 "brig.toml:1:18: `engine.address`: \"/var/run/docker.sock\" is no address of an engine",
-                "write \"unix:///var/run/docker.sock\" or \"tcp://HOST:PORT\" (which is not encrypted)",
+                "write \"unix:///var/run/docker.sock\", \"ssh://USER@HOST\" or \"tcp://HOST:PORT\" (with `[engine.tls]`)",
+            ),
+            (
+                "engine = { address = \"unix:///x\", context = \"east\" }",
+                "brig.toml:1:45: `engine.context`: `engine.address` is set as well",
+                "keep the one that is meant",
+            ),
+            (
+                "engine = { context = \"east\", tls = { ca = \"/ca\" } }",
+                "brig.toml:1:36: `engine.tls`: there is no TCP address that this encrypts",
+                "set `engine.address` to \"tcp://HOST:PORT\"; a context has certificates of its own",
+            ),
+            (
+                "engine = { address = \"tcp://x:1\", tls = { ca = \"ca.pem\" } }",
+                "brig.toml:1:48: `engine.tls.ca`: \"ca.pem\" is no absolute path",
+                "write the file's whole path",
+            ),
+            (
+                "engine = { address = \"tcp://x:1\", tls = { cert = \"/c\" } }",
+                "brig.toml:1:50: `engine.tls.cert`: a certificate needs its key",
+                "set `engine.tls.key` as well",
             ),
         ] {
             assert_eq!(refused(text), (message.to_owned(), help.to_owned()));

@@ -24,8 +24,8 @@ use super::theme::Theme;
 use super::update::update;
 use super::view;
 use crate::api::wire::{
-    PoolRow, PoolState, ProposalDetail, ProposalRow, RunRow, SandboxRow, SandboxState, Snapshot, SupervisorRow, Update,
-    UsageRow,
+    Latency, PoolRow, PoolState, ProposalDetail, ProposalRow, RunRow, SandboxRow, SandboxState, Snapshot, Spread,
+    Summary, SupervisorRow, Update, UsageRow,
 };
 use crate::engine::EngineInfo;
 
@@ -66,6 +66,8 @@ pub fn running(row: ProposalRow, sandbox: &str, started: i64) -> ProposalRow {
         cold: false,
         started_at: ago(started),
         deadline_at: ago(started - 60),
+        step: 0,
+        steps: 1,
     };
     let by = Decider::Operator { name: "anna".into(), uid: 1000 };
     let verdict =
@@ -87,6 +89,7 @@ pub fn finished(row: ProposalRow, kind: EndKind, exit_code: Option<i32>, seconds
         by: (kind == EndKind::Killed).then(|| "anna".into()),
         note: String::new(),
         step: 0,
+        steps: Vec::new(),
         usage: RunUsage { wall_us: 412_000, cpu_us: 38_000, peak_memory: 9_200_000, oom_kills: 0 },
         output: OutputSummary::default(),
         at: ago(seconds),
@@ -104,6 +107,8 @@ pub fn sandbox(id: &str, state: SandboxState, profile: &str) -> SandboxRow {
         command: None,
         since: ago(120),
         deadline_at: None,
+        step: None,
+        steps: None,
         killed_by: None,
         usage: Some(UsageRow {
             cpu_percent: Some(0.0),
@@ -140,15 +145,28 @@ pub fn pool(profile: &str, state: PoolState, ready: u32, target: u32) -> PoolRow
         ready,
         arming: target.saturating_sub(ready).min(1),
         leased: 0,
+        min: target,
         target,
         max: target * 4,
+        wanted: target,
+        reason: format!("{target} ready wanted: the target at rest"),
+        set: None,
+        held: None,
+        replacing: None,
         waiting: 0,
         hits: 214,
         misses: 3,
         failures: 0,
         last_error: None,
         retry_at: None,
+        latency: latency(),
     }
+}
+
+fn latency() -> Latency {
+    let first_byte = Summary { count: 214, p50_us: 3_140, p95_us: 5_890, p99_us: 9_400 };
+    let first_byte = Spread { hour: Some(first_byte), ever: Some(first_byte) };
+    Latency { first_byte, ..Latency::default() }
 }
 
 pub fn supervisor() -> SupervisorRow {
@@ -168,6 +186,7 @@ pub fn supervisor() -> SupervisorRow {
         }),
         engine_problem: None,
         journal_problem: None,
+        disk: None,
         config_problem: None,
         ends_with_consoles: true,
         consoles: 1,
@@ -277,18 +296,19 @@ pub fn story() -> Snapshot {
 }
 
 /// What the run under the cursor wrote.
-pub fn story_output() -> Vec<(OutputStream, Vec<u8>)> {
+pub fn story_output() -> Vec<(u32, OutputStream, Vec<u8>)> {
     let listing = "NAME=\"Alpine Linux\"\nID=alpine\nVERSION_ID=3.22.1\nPRETTY_NAME=\"Alpine Linux v3.22\"\n";
     vec![
-        (OutputStream::Stdout, listing.into()),
-        (OutputStream::Stderr, b"cat: /etc/motd: No such file or directory\n".to_vec()),
-        (OutputStream::Stdout, b"HOME_URL=\"https://alpinelinux.org/\"\n\x1b[32mdone\x1b[0m\n".to_vec()),
+        (0, OutputStream::Stdout, listing.into()),
+        (0, OutputStream::Stderr, b"cat: /etc/motd: No such file or directory\n".to_vec()),
+        (0, OutputStream::Stdout, b"HOME_URL=\"https://alpinelinux.org/\"\n\x1b[32mdone\x1b[0m\n".to_vec()),
     ]
 }
 
 pub fn cage() -> Cage {
     Cage {
         image: "busybox:1.37".into(),
+        build: None,
         userland_fallback: true,
         user: "65534:65534".into(),
         working_dir: "/sandbox".into(),
@@ -330,6 +350,7 @@ pub fn detail(row: &ProposalRow, argv: &[&str]) -> ProposalDetail {
         output_limit: 8 << 20,
         cage: cage(),
         image_id: "sha256:1f2e3d4c5b6a".into(),
+        output_pruned: None,
     }
 }
 

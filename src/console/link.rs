@@ -152,8 +152,8 @@ async fn follow(client: Client, id: ProposalId, messages: mpsc::Sender<Msg>) {
         };
         let over = match &result {
             Ok(over) => *over,
-            // It is not remembered any more, so asking again is of no use.
-            Err(problem) => problem.code == Code::NotFound,
+            // It is not remembered or not kept any more, so asking again is of no use.
+            Err(problem) => matches!(problem.code, Code::NotFound | Code::Pruned),
         };
         if result.is_err() || over {
             let state = Msg::OutputState(id.clone(), result.map(|_| ()));
@@ -180,9 +180,9 @@ async fn read_output(
         let mut failed = None;
         for line in batch {
             match line {
-                Ok(FollowLine::Output { seq, stream, data, .. }) => {
+                Ok(FollowLine::Output { seq, stream, step, data, .. }) => {
                     *from = seq + 1;
-                    chunks.push((stream, data.0));
+                    chunks.push((step, stream, data.0));
                 }
                 Ok(FollowLine::Proposal(row)) => over = row.status.is_final(),
                 Ok(FollowLine::Alive | FollowLine::Note { .. }) => {}

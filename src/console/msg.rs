@@ -26,8 +26,8 @@ pub enum Msg {
     Lost(Problem),
     /// A whole proposal was fetched, or could not be.
     Detail(ProposalId, Result<Box<ProposalDetail>, Problem>),
-    /// A run wrote something.
-    Output(ProposalId, Vec<(OutputStream, Vec<u8>)>),
+    /// A run wrote something, while one of its steps ran.
+    Output(ProposalId, Vec<(u32, OutputStream, Vec<u8>)>),
     /// A run's output is complete, or cannot be read at the moment.
     OutputState(ProposalId, Result<(), Problem>),
     /// A verdict was answered.

@@ -63,6 +63,8 @@ impl Output {
 pub struct RingLine {
     /// Which stream it is of.
     pub stream: OutputStream,
+    /// It is no output: it says which step begins here.
+    pub is_heading: bool,
     bytes: Vec<u8>,
     ended: bool,
 }
@@ -74,17 +76,25 @@ pub struct Ring {
     cost: usize,
     dropped_lines: u64,
     dropped_bytes: u64,
+    /// The last step that has written something.
+    step: u32,
 }
 
 impl Ring {
-    /// Takes what a program wrote.
-    pub fn push(&mut self, stream: OutputStream, mut bytes: &[u8]) {
+    /// Takes what a program wrote while a step ran. The first that a later step writes comes under a heading.
+    pub fn push(&mut self, step: u32, stream: OutputStream, mut bytes: &[u8]) {
+        if step > self.step {
+            self.step = step;
+            let text = format!("step {}", u64::from(step) + 1).into_bytes();
+            self.cost += LINE_COST + text.capacity();
+            self.lines.push_back(RingLine { stream, is_heading: true, bytes: text, ended: true });
+        }
         // What would be thrown away again is not even split into lines.
         while !bytes.is_empty() {
             let end = memchr(b'\n', bytes).map_or(bytes.len(), |at| at + 1);
             let open = self.lines.back().is_some_and(|line| !line.ended && line.stream == stream);
             if !open {
-                self.lines.push_back(RingLine { stream, bytes: Vec::new(), ended: false });
+                self.lines.push_back(RingLine { stream, is_heading: false, bytes: Vec::new(), ended: false });
                 self.cost += LINE_COST;
             }
             let Some(line) = self.lines.back_mut() else { return };
@@ -138,7 +148,9 @@ impl Ring {
             let Some(line) = self.lines.pop_front() else { return };
             self.cost -= LINE_COST + line.bytes.capacity();
             self.dropped_lines += 1;
-            self.dropped_bytes += line.bytes.len() as u64 + u64::from(line.ended);
+            if !line.is_heading {
+                self.dropped_bytes += line.bytes.len() as u64 + u64::from(line.ended);
+            }
         }
     }
 }
@@ -179,18 +191,30 @@ mod tests {
     #[test]
     fn lines_grow_where_they_stopped_and_streams_stay_apart() {
         let mut ring = Ring::default();
-        ring.push(Stdout, b"one\ntw");
-        ring.push(Stdout, b"o\n");
-        ring.push(Stderr, b"oh\r\n");
-        ring.push(Stdout, b"a\tb\x1b[31m");
+        ring.push(0, Stdout, b"one\ntw");
+        ring.push(0, Stdout, b"o\n");
+        ring.push(0, Stderr, b"oh\r\n");
+        ring.push(0, Stdout, b"a\tb\x1b[31m");
         assert_eq!(shown(&ring), ["one", "two", "oh", "a       b⟨U+001B⟩[31m"]);
         assert_eq!(ring.lines_from(2).next().unwrap().stream, Stderr);
     }
 
     #[test]
+    fn a_later_step_begins_under_a_heading_that_no_program_can_write() {
+        let mut ring = Ring::default();
+        ring.push(0, Stdout, b"one");
+        ring.push(2, Stderr, b"three\n");
+        ring.push(0, Stdout, b"late\n");
+        ring.push(2, Stdout, b"step 4\n");
+        assert_eq!(shown(&ring), ["one", "step 3", "three", "late", "step 4"]);
+        let headings: Vec<bool> = ring.lines_from(0).map(|line| line.is_heading).collect();
+        assert_eq!(headings, [false, true, false, false, false]);
+    }
+
+    #[test]
     fn blanks_are_layout_and_carriage_returns_inside_a_line_are_marked() {
         let mut ring = Ring::default();
-        ring.push(Stdout, format!("a{}b\rc\n", " ".repeat(40)).as_bytes());
+        ring.push(0, Stdout, format!("a{}b\rc\n", " ".repeat(40)).as_bytes());
         assert_eq!(shown(&ring), [format!("a{}b⟨U+000D⟩c", " ".repeat(40))]);
     }
 
@@ -201,7 +225,7 @@ mod tests {
             let mut ring = Ring::default();
             let mut written = 0;
             for _ in 0..200 {
-                ring.push(Stdout, &chunk);
+                ring.push(0, Stdout, &chunk);
                 written += chunk.len() as u64;
                 assert!(ring.cost() <= RING_BYTES + 2 * LINE_BYTES + LINE_COST, "{}", ring.cost());
             }
@@ -214,12 +238,12 @@ mod tests {
     fn a_screen_that_was_scrolled_stays_where_it_is_until_its_lines_are_gone() {
         let mut output = Output::new(ProposalId("a".into()));
         for _ in 0..100 {
-            output.ring.push(Stdout, b"line\n");
+            output.ring.push(0, Stdout, b"line\n");
         }
         assert_eq!(output.first_line(10), 90);
         output.scroll(-20, 10);
         assert_eq!(output.first_line(10), 70);
-        output.ring.push(Stdout, b"more\n");
+        output.ring.push(0, Stdout, b"more\n");
         assert_eq!(output.first_line(10), 70, "what arrives moves nothing");
         output.scroll(21, 10);
         assert_eq!(output.top, None, "at the end it follows again");

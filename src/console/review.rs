@@ -8,13 +8,13 @@ use brig_core::envelope::{File, Step};
 use brig_core::id::ProposalId;
 use brig_core::problem::Problem;
 use brig_core::profile::{Cage, Network, Volume};
-use brig_core::proposal::Status;
+use brig_core::proposal::{Status, StepKind};
 use brig_core::time::Mono;
 use brig_core::visible;
 
 use super::state::ARMING_MS;
-use super::text::{decider, moment, moment_after, shown, ulimits, wrap, wrap_words};
-use crate::api::wire::{ProposalDetail, ProposalRow, end_text};
+use super::text::{decider, duration, moment, moment_after, shown, ulimits, wrap, wrap_words};
+use crate::api::wire::{ProposalDetail, ProposalRow, end_text, step_end_text};
 use crate::config::units::{cpus_text, duration_text, size_text};
 
 /// Columns before the text of a section.
@@ -153,8 +153,19 @@ impl Review {
 /// forgotten here.
 #[must_use]
 pub fn lines(detail: &ProposalDetail, width: usize) -> Vec<Line> {
-    let ProposalDetail { row, full_reason, steps, keep_going, stdin, files, timeout_ms, output_limit, cage, image_id } =
-        detail;
+    let ProposalDetail {
+        row,
+        full_reason,
+        steps,
+        keep_going,
+        stdin,
+        files,
+        timeout_ms,
+        output_limit,
+        cage,
+        image_id,
+        output_pruned,
+    } = detail;
     let mut out = Writer { lines: Vec::new(), width: width.saturating_sub(INDENT).max(8) };
     if let Some(why) = &row.returned {
         out.heading("Sent back to ask");
@@ -179,6 +190,9 @@ pub fn lines(detail: &ProposalDetail, width: usize) -> Vec<Line> {
     );
     claims(row, full_reason, &mut out);
     facts(row, &mut out);
+    if let Some(pruned) = output_pruned {
+        out.words(Kind::Plain, &format!("Its output was {}.", shown(pruned)));
+    }
     out.lines
 }
 
@@ -248,6 +262,13 @@ fn facts(row: &ProposalRow, out: &mut Writer) {
     if let Some(end) = &row.end {
         out.heading("End");
         out.words(Kind::Plain, &format!("{} at {}", shown(&end_text(end)), moment_after(row.received_at, end.at)));
+        for (at, step) in end.steps.iter().enumerate() {
+            let took = match step.kind {
+                StepKind::Skipped | StepKind::Lost => String::new(),
+                _ => format!(" after {}", duration(step.wall_us / 1000)),
+            };
+            out.words(Kind::Plain, &format!("Step {}: {}{took}", at + 1, shown(&step_end_text(step))));
+        }
     }
     out.heading("Proposal");
     let expires = match row.status {
@@ -266,6 +287,7 @@ fn facts(row: &ProposalRow, out: &mut Writer) {
 fn reach(cage: &Cage, profile: &str, out: &mut Writer) {
     let Cage {
         image,
+        build,
         userland_fallback,
         user,
         working_dir,
@@ -294,8 +316,10 @@ fn reach(cage: &Cage, profile: &str, out: &mut Writer) {
     let runtime = runtime.as_deref().map(|name| format!(" under {}", shown(name))).unwrap_or_default();
     let or_else =
         if *userland_fallback { " (or, where that cannot be had, of this machine's own programs)" } else { "" };
+    let built =
+        build.as_ref().map(|build| format!(", built from {}", shown(&build.context.text()))).unwrap_or_default();
     let text = format!(
-        "Profile {}: a throw-away sandbox of {}{or_else}{runtime}, as user {}, {network}; it can write {} in {} and a \
+        "Profile {}: a throw-away sandbox of {}{built}{or_else}{runtime}, as user {}, {network}; it can write {} in {} and a \
          quarter of that in /tmp{exec}, and has {} of memory, {cpu} with weight {cpu_shares}, and {pids} processes. \
          Limits of each process: {}.",
         shown(profile),

@@ -45,8 +45,8 @@ pub fn update(state: &mut State, msg: Msg, now: Now) -> Effects {
                 return Effects::default();
             };
             output.problem = None;
-            for (stream, bytes) in chunks {
-                output.ring.push(stream, &bytes);
+            for (step, stream, bytes) in chunks {
+                output.ring.push(step, stream, &bytes);
             }
         }
         Msg::OutputState(id, result) => {

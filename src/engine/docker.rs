@@ -7,14 +7,24 @@
 mod address;
 mod arm;
 mod attach;
+mod build;
+mod contexts;
 mod create;
+mod credentials;
+mod dial;
 mod end;
+mod examine;
 mod failure;
 mod images;
 mod init_volume;
 mod link;
+mod locate;
 mod meter;
 mod seccomp;
+mod ssh;
+mod stats;
+mod stock;
+mod tls;
 mod userland;
 mod watch;
 
@@ -30,11 +40,13 @@ use futures_util::stream::{BoxStream, StreamExt as _};
 use tokio::sync::OnceCell;
 
 use self::address::Address;
+pub use self::address::TlsFiles;
+pub use self::examine::{EngineFacts, ImageFound, Whereabouts};
 use self::images::ImageFacts;
 use self::link::Link;
 use crate::sync::lock;
 
-use super::{ArmedSandbox, Engine, EngineEvent, EngineInfo, Owner, Progress, Sighting};
+use super::{Anew, ArmedSandbox, Engine, EngineEvent, EngineInfo, Owner, Progress, Sighting, StoredImage, Usage};
 
 /// Init, as it runs in every sandbox.
 static INIT: &[u8] = include_bytes!(env!("BRIG_INIT_PATH"));
@@ -50,8 +62,13 @@ pub struct DockerSettings {
     pub host: String,
     /// The supervisor.
     pub owner: Owner,
-    /// The daemon's address as `DOCKER_HOST` spells it; that variable, and then Docker's usual socket, when not set.
+    /// The daemon's address as `DOCKER_HOST` spells it. Where neither this nor `context` is set, the daemon is found
+    /// as the `docker` command finds it, and then Podman's usual sockets are looked at.
     pub address: Option<String>,
+    /// The docker context that names the daemon.
+    pub context: Option<String>,
+    /// With these, `address` is encrypted.
+    pub tls: Option<TlsFiles>,
 }
 
 /// Makes, watches and ends sandboxes on one Docker daemon. Cheap to clone.
@@ -64,6 +81,8 @@ pub struct DockerEngine {
 struct Shared {
     settings: DockerSettings,
     address: Address,
+    /// Who said that the daemon is there.
+    origin: String,
     /// Empty until the daemon was reached for the first time.
     link: OnceCell<Link>,
     /// Whether init's volume was seen to hold init. Held while somebody looks.
@@ -83,7 +102,7 @@ impl DockerEngine {
     /// processor.
     pub fn connect(settings: DockerSettings) -> Result<Self, Problem> {
         check_install(&settings.install)?;
-        let address = find_address(settings.address.as_deref())?;
+        let located = locate::locate(&settings, &|name| std::env::var(name).ok())?;
         let processor = std::env::consts::ARCH;
         let seccomp = seccomp::profile(processor).ok_or_else(|| {
             Problem::new(Code::Unsupported, format!("brig has no table of system calls for {processor}"))
@@ -92,7 +111,8 @@ impl DockerEngine {
         Ok(Self {
             shared: Arc::new(Shared {
                 settings,
-                address,
+                address: located.address,
+                origin: located.origin,
                 link: OnceCell::new(),
                 init_volume: tokio::sync::Mutex::default(),
                 images: Mutex::default(),
@@ -146,20 +166,6 @@ fn check_install(install: &str) -> Result<(), Problem> {
         .help("1 to 32 of a-z, 0-9 and -, beginning with a letter or a digit"))
 }
 
-fn find_address(set: Option<&str>) -> Result<Address, Problem> {
-    let variable = |name: &str| std::env::var(name).ok().filter(|value| !value.is_empty());
-    let text = match set {
-        Some(text) => text.to_owned(),
-        None => variable("DOCKER_HOST").unwrap_or_else(|| address::DEFAULT.to_owned()),
-    };
-    let address = Address::parse(&text)?;
-    if matches!(address, Address::Tcp(_)) && variable("DOCKER_TLS_VERIFY").is_some() {
-        return Err(Problem::new(Code::Config, format!("{address} with TLS (DOCKER_TLS_VERIFY) is not spoken here"))
-            .help("forward the daemon's socket to this machine, as with `ssh -L`, and use unix://"));
-    }
-    Ok(address)
-}
-
 impl Engine for DockerEngine {
     fn fingerprint(&self) -> String {
         let seccomp = Hash::of(self.shared.seccomp.as_bytes()).hex();
@@ -184,8 +190,33 @@ impl Engine for DockerEngine {
         images::resolve(&self.shared, cage, progress).boxed()
     }
 
+    fn bring_image<'a>(
+        &'a self,
+        cage: &'a Cage,
+        anew: Anew,
+        progress: Progress<'a>,
+    ) -> BoxFuture<'a, Result<ResolvedImage, Problem>> {
+        images::bring(&self.shared, cage, anew, progress).boxed()
+    }
+
+    fn find_image<'a>(&'a self, reference: &'a str) -> BoxFuture<'a, Result<Option<StoredImage>, Problem>> {
+        async move { stock::find(self.shared.link().await?, reference).await }.boxed()
+    }
+
+    fn made_images(&self) -> BoxFuture<'_, Result<Vec<StoredImage>, Problem>> {
+        async move { stock::made(self.shared.link().await?, &self.shared.settings.install).await }.boxed()
+    }
+
+    fn remove_image<'a>(&'a self, id: &'a str) -> BoxFuture<'a, Result<(), Problem>> {
+        async move { stock::remove(self.shared.link().await?, &self.shared.settings.install, id).await }.boxed()
+    }
+
     fn arm<'a>(&'a self, id: &'a SandboxId, spec: Arc<SandboxSpec>) -> BoxFuture<'a, Result<ArmedSandbox, Problem>> {
         arm::arm(&self.shared, id, spec).boxed()
+    }
+
+    fn usage<'a>(&'a self, engine_id: &'a str) -> BoxStream<'a, Usage> {
+        stats::usage(&self.shared, engine_id)
     }
 
     fn kill<'a>(&'a self, engine_id: &'a str) -> BoxFuture<'a, Result<(), Problem>> {
@@ -211,6 +242,8 @@ mod tests {
             host: "here".to_owned(),
             owner: Owner { pid: 1, started: 1 },
             address: Some(address.to_owned()),
+            context: None,
+            tls: None,
         })
     }
 

@@ -20,7 +20,7 @@ use futures_util::stream::{self, BoxStream, StreamExt as _};
 use tokio::sync::{mpsc, watch};
 use tokio::time::sleep;
 
-use super::{ArmedSandbox, Engine, EngineEvent, EngineInfo, Owner, Progress, Sighting};
+use super::{Anew, ArmedSandbox, Engine, EngineEvent, EngineInfo, Owner, Progress, Sighting, StoredImage, Usage};
 pub use sandbox::Served;
 use sandbox::{FixedMeter, Piece, Sandbox};
 pub use script::{Act, Script};
@@ -69,6 +69,7 @@ struct Inner {
     open_gates: BTreeSet<&'static str>,
     image: String,
     deaf: bool,
+    mute: bool,
     pretends: bool,
     progress: Option<String>,
     listeners: Vec<mpsc::Sender<Result<EngineEvent, Problem>>>,
@@ -172,6 +173,11 @@ impl ScriptedEngine {
         self.shared.lock().deaf = deaf;
     }
 
+    /// Whether sandboxes do not answer when they are asked whether they are there.
+    pub fn mute(&self, mute: bool) {
+        self.shared.lock().mute = mute;
+    }
+
     /// Whether kills change nothing from now on, though the engine says that they worked.
     pub fn pretend_to_kill(&self, pretend: bool) {
         self.shared.lock().pretends = pretend;
@@ -244,12 +250,44 @@ impl Engine for ScriptedEngine {
         .boxed()
     }
 
+    fn bring_image<'a>(
+        &'a self,
+        cage: &'a Cage,
+        _: Anew,
+        progress: Progress<'a>,
+    ) -> BoxFuture<'a, Result<ResolvedImage, Problem>> {
+        self.resolve_image(cage, progress)
+    }
+
+    fn find_image<'a>(&'a self, _: &'a str) -> BoxFuture<'a, Result<Option<StoredImage>, Problem>> {
+        let id = self.shared.lock().image.clone();
+        let image = StoredImage { id, references: vec!["scripted".to_owned()], bytes: 1, created: None };
+        async move { Ok(Some(image)) }.boxed()
+    }
+
+    fn made_images(&self) -> BoxFuture<'_, Result<Vec<StoredImage>, Problem>> {
+        // Its one image is nobody's making.
+        async { Ok(Vec::new()) }.boxed()
+    }
+
+    fn remove_image<'a>(&'a self, id: &'a str) -> BoxFuture<'a, Result<(), Problem>> {
+        async move { Err(Problem::new(Code::EngineRefused, format!("{id} was not made by this brig"))) }.boxed()
+    }
+
     fn arm<'a>(&'a self, id: &'a SandboxId, _: Arc<SandboxSpec>) -> BoxFuture<'a, Result<ArmedSandbox, Problem>> {
         async move {
             self.shared.pass(Call::Arm).await?;
             Ok(self.shared.make(id))
         }
         .boxed()
+    }
+
+    fn usage<'a>(&'a self, _: &'a str) -> BoxStream<'a, Usage> {
+        let tick = |count: u64| async move {
+            tokio::time::sleep(Duration::from_millis(10)).await;
+            Some((Usage { cpu_us: count, ..Usage::default() }, count + 1))
+        };
+        stream::unfold(1, tick).boxed()
     }
 
     fn kill<'a>(&'a self, engine_id: &'a str) -> BoxFuture<'a, Result<(), Problem>> {

@@ -5,10 +5,11 @@ use std::time::Instant;
 
 use brig_core::id::ProposalId;
 use brig_core::problem::Problem;
+use brig_core::retention::Retention;
 use tokio::sync::{OwnedSemaphorePermit, oneshot};
 
-use super::Chunk;
 use super::entry::Encoded;
+use super::{Chunk, Count};
 
 /// Bytes of output that are committed without waiting for more, and about as many as one transaction takes of runs that
 /// its entries do not name. It bounds how long a verdict waits behind somebody else's flood: 2 to 3 ms for this much,
@@ -19,6 +20,10 @@ pub(super) const OUTPUT_BATCH: usize = 512 << 10;
 pub(super) enum Job {
     Record(QueuedRecord),
     Output(QueuedChunk),
+    /// To be written apart from all else, before what is behind it.
+    Statistics(Vec<Count>, oneshot::Sender<()>),
+    /// Keep to these limits from now on. It never gets into a batch.
+    Retain(Retention),
     Close(oneshot::Sender<()>),
 }
 
@@ -48,6 +53,8 @@ pub(super) struct Batch {
     /// When the first of the chunks was taken from the queue.
     pub(super) since: Option<Instant>,
     pub(super) closing: Option<oneshot::Sender<()>>,
+    /// Statistics that wait for the transaction before them.
+    pub(super) statistics: Option<(Vec<Count>, oneshot::Sender<()>)>,
 }
 
 pub(super) enum Item {
@@ -68,6 +75,11 @@ impl Batch {
                 self.since.get_or_insert_with(Instant::now);
                 Item::Output(queued)
             }
+            Job::Statistics(counts, done) => {
+                self.statistics = Some((counts, done));
+                return false;
+            }
+            Job::Retain(_) => return true,
             Job::Close(done) => {
                 self.closing = Some(done);
                 return false;
@@ -184,7 +196,7 @@ mod tests {
     fn output(id: &str, seq: u64) -> Job {
         let size = OUTPUT_BATCH / 4;
         let room = Arc::new(Semaphore::new(size)).try_acquire_many_owned(u32::try_from(size).unwrap()).unwrap();
-        let chunk = Chunk { seq, at: Wall(0), stream: OutputStream::Stdout, bytes: Bytes::new() };
+        let chunk = Chunk { seq, at: Wall(0), stream: OutputStream::Stdout, step: 0, bytes: Bytes::new() };
         Job::Output(QueuedChunk { id: ProposalId(id.into()), chunk, room })
     }
 

@@ -49,6 +49,15 @@ impl Encoded {
 }
 
 impl IndexEffect {
+    /// Whether nothing more comes of the proposal.
+    pub(super) const fn closes(&self) -> bool {
+        match self {
+            Self::Ends { .. } => true,
+            Self::Decides { verdict, .. } => !matches!(verdict, VerdictKind::Approved),
+            Self::Nothing | Self::Opens { .. } | Self::Returns { .. } | Self::Launches => false,
+        }
+    }
+
     pub(super) fn of(entry: &Entry) -> Self {
         match entry {
             Entry::Proposed { agent, key, draft_hash, envelope, reason, .. } => Self::Opens {
@@ -69,9 +78,13 @@ impl IndexEffect {
             }
             Entry::Launched { .. } => Self::Launches,
             Entry::Ended { end, .. } => Self::Ends { kind: end.kind, killer: end.by.clone() },
-            Entry::Started { .. } | Entry::Gap { .. } | Entry::KillRequested { .. } | Entry::Stopped {} => {
-                Self::Nothing
-            }
+            Entry::Started { .. }
+            | Entry::Gap { .. }
+            | Entry::KillRequested { .. }
+            | Entry::PoolOrdered { .. }
+            | Entry::OutputPruned { .. }
+            | Entry::JournalPruned { .. }
+            | Entry::Stopped {} => Self::Nothing,
         }
     }
 }
@@ -86,7 +99,10 @@ pub(super) const fn kind(entry: &Entry) -> &'static str {
         Entry::Decided { .. } => "decided",
         Entry::Launched { .. } => "launched",
         Entry::KillRequested { .. } => "kill-requested",
+        Entry::PoolOrdered { .. } => "pool-ordered",
         Entry::Ended { .. } => "ended",
+        Entry::OutputPruned { .. } => "output-pruned",
+        Entry::JournalPruned { .. } => "journal-pruned",
         Entry::Stopped {} => "stopped",
     }
 }
@@ -103,10 +119,11 @@ pub(super) fn recorded(row: &Row<'_>) -> Result<Recorded, Trouble> {
     Ok(Recorded { number, at: Wall(row.get(1)?), entry, hash })
 }
 
-/// Reads `seq, at, stream, bytes`.
+/// Reads `seq, at, stream, step, bytes`.
 pub(super) fn chunk(row: &Row<'_>) -> Result<Chunk, Trouble> {
     let stream = stream_of(row.get(2)?)?;
-    Ok(Chunk { seq: unsigned(row, 0)?, at: Wall(row.get(1)?), stream, bytes: Bytes::copy_from_slice(blob(row, 3)?) })
+    let bytes = Bytes::copy_from_slice(blob(row, 4)?);
+    Ok(Chunk { seq: unsigned(row, 0)?, at: Wall(row.get(1)?), stream, step: row.get(3)?, bytes })
 }
 
 /// The bytes of a column, where SQLite has them.

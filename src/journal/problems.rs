@@ -4,7 +4,12 @@ use std::path::Path;
 
 use brig_core::id::ProposalId;
 use brig_core::problem::{Code, Problem};
+use brig_core::retention::Limit;
+use brig_core::time::Wall;
+use chrono::{DateTime, Local};
 use rusqlite::ErrorCode;
+
+use crate::config::units::{duration_text, size_text};
 
 /// A failure inside the journal, before it is known what it was in the way of.
 #[derive(Debug)]
@@ -18,6 +23,8 @@ pub(super) enum Trouble {
         /// What is wrong with it.
         how: String,
     },
+    /// What has a problem of its own: something that was removed, or that cannot be written as JSON.
+    Problem(Problem),
 }
 
 impl From<rusqlite::Error> for Trouble {
@@ -50,6 +57,7 @@ impl Trouble {
                 Problem::new(Code::JournalFailed, format!("the journal {path} cannot be {done}: {error}"))
                     .help(advice(code))
             }
+            Self::Problem(problem) => problem,
             Self::Entry { number, how } => {
                 Problem::new(Code::JournalFailed, format!("entry {number} of the journal {path} is wrong: {how}"))
                     .help("run `brig audit verify`; move the file away to begin a new journal")
@@ -85,20 +93,19 @@ pub(super) fn foreign(path: &Path) -> Problem {
         .help("move the file away to begin a new journal")
 }
 
+/// The file is of an earlier brig.
+pub(super) fn older(path: &Path, version: i64, known: i64) -> Problem {
+    let path = path.display();
+    let message = format!("the journal {path} has version {version}, and this brig reads version {known} only");
+    Problem::new(Code::JournalFailed, message)
+        .help("move the file away to begin a new journal; the brig that wrote it can still verify and export it")
+}
+
 /// The file is of a later brig.
 pub(super) fn newer(path: &Path, version: i64, known: i64) -> Problem {
     let path = path.display();
     let message = format!("the journal {path} has version {version}, and this brig knows versions up to {known}");
     Problem::new(Code::JournalFailed, message).help("use the newer brig that wrote it, or move the file away")
-}
-
-/// The file is of an earlier brig.
-pub(super) fn older(path: &Path, version: i64, known: i64) -> Problem {
-    let path = path.display();
-    let message = format!("the journal {path} has version {version}, and this brig writes version {known}");
-    Problem::new(Code::JournalFailed, message).help(
-        "move the file away, with its -wal and -shm, to begin a new one; the brig that wrote it can still read it",
-    )
 }
 
 /// A file or directory cannot be made or read.
@@ -110,4 +117,24 @@ pub(super) fn local_io(what: &str, path: &Path, error: &std::io::Error) -> Probl
 /// An entry would break a rule of the index. Nobody but brig makes entries, so brig is wrong.
 pub(super) fn refused(kind: &str, id: &ProposalId, rule: &str) -> Problem {
     Problem::new(Code::Internal, format!("`{kind}` of proposal {id} was not recorded: the journal {rule}"))
+}
+
+/// The output of a run was removed.
+pub(super) fn output_pruned(id: &str, at: Wall, limit: &Limit) -> Problem {
+    Problem::new(Code::Pruned, format!("the output of {id} was {}", removed(at, limit))).help(
+        "its end, with the hashes of what it wrote, is kept: `brig show`; [retention] in brig.toml sets how much is",
+    )
+}
+
+/// When and by which limit, as in `pruned on 2026-05-01 10:00 by the limit of 30d (output_age)`.
+pub fn removed(at: Wall, limit: &Limit) -> String {
+    let day = DateTime::from_timestamp_millis(at.0)
+        .map_or_else(String::new, |at| at.with_timezone(&Local).format(" on %Y-%m-%d %H:%M").to_string());
+    let limit = match limit {
+        Limit::OutputAge { ms } => format!("{} (output_age)", duration_text(*ms)),
+        Limit::OutputSize { bytes } => format!("{} (output_size)", size_text(*bytes)),
+        Limit::JournalAge { ms } => format!("{} (journal_age)", duration_text(*ms)),
+        Limit::JournalSize { bytes } => format!("{} (journal_size)", size_text(*bytes)),
+    };
+    format!("pruned{day} by the limit of {limit}")
 }

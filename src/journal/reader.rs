@@ -3,22 +3,32 @@
 use std::io::Write;
 use std::path::{Path, PathBuf};
 use std::sync::{Arc, Mutex};
+use std::time::Duration;
 
 use brig_core::id::ProposalId;
+use brig_core::journal::Entry;
 use brig_core::problem::{Code, Problem};
 use brig_core::proposal::OutputSummary;
+use brig_core::retention::{Limit, Retention, Usage};
+use brig_core::time::Wall;
 use rusqlite::Connection;
 use tokio::sync::Semaphore;
 
 use super::entry::{self, COLUMNS};
 use super::export::{self, Exported};
+use super::kept::Kept;
 use super::problems::{self, Trouble};
+use super::statistics::{self, Count};
+use super::usage;
 use super::verify::{self, Verified};
-use super::{Chunk, Filter, Recorded, history, schema};
+use super::{Chunk, Filter, Recorded, history, prune, recovery, schema};
 use crate::sync::lock;
 
 /// Readings at once, each with a connection; more wait for their turn.
 const CONNECTIONS: usize = 4;
+
+/// How long what is being read may take when the journal is closed.
+const LAST_READINGS: Duration = Duration::from_secs(2);
 
 /// Reads a journal, beside its writer or without one. Cheap to clone. What it reads was committed.
 #[derive(Clone, Debug)]
@@ -44,6 +54,14 @@ impl Reader {
         Ok(reader)
     }
 
+    /// The version of the journal at `path`, without leaving anything beside it. Blocks.
+    ///
+    /// # Errors
+    /// As [`Reader::open`].
+    pub fn look(path: &Path) -> Result<i64, Problem> {
+        schema::look(path)
+    }
+
     /// As [`Reader::open`], with the first look at the file left to the first reading.
     pub(super) fn of(path: &Path) -> Self {
         let turns = Arc::new(Semaphore::new(CONNECTIONS));
@@ -59,11 +77,59 @@ impl Reader {
         self.read(move |connection| entries_of(connection, &id.0)).await
     }
 
+    /// What is kept, and what it takes: as the supervisor says it, for when there is none.
+    ///
+    /// # Errors
+    /// `journal_failed` when the journal cannot be read.
+    pub async fn usage(&self, retention: Retention) -> Result<Usage, Problem> {
+        self.with_connection(move |connection, path| {
+            let read = || -> Result<Usage, Trouble> {
+                let _view = connection.unchecked_transaction()?;
+                let (head, kept) = (recovery::head(connection)?, Kept::read(connection)?);
+                Ok(usage::look(connection, path, &head, &kept, &retention)?.0)
+            };
+            read().map_err(|trouble| trouble.reading(path))
+        })
+        .await
+    }
+
+    /// Why and when the output of a proposal's run was removed, if it was.
+    ///
+    /// # Errors
+    /// `journal_failed` when the journal cannot be read.
+    pub async fn pruned(&self, id: &ProposalId) -> Result<Option<(Wall, Limit)>, Problem> {
+        let id = id.clone();
+        self.read(move |connection| pruned(connection, &id.0)).await
+    }
+
+    /// Why and when the oldest entries were removed last, if any were.
+    ///
+    /// # Errors
+    /// `journal_failed` when the journal cannot be read.
+    pub async fn cut(&self) -> Result<Option<(Wall, Limit)>, Problem> {
+        self.read(|connection| {
+            let last = prune::last_of(connection, "journal-pruned")?;
+            Ok(last.and_then(|recorded| match recorded.entry {
+                Entry::JournalPruned { limit, .. } => Some((recorded.at, limit)),
+                _ => None,
+            }))
+        })
+        .await
+    }
+
+    /// Closes the connections, after what is being read with them; waits for that, but not for ever. Reading goes on to be
+    /// possible, with new ones.
+    pub(super) async fn close(&self) {
+        let all = u32::try_from(CONNECTIONS).unwrap_or(u32::MAX);
+        let _turns = tokio::time::timeout(LAST_READINGS, self.shared.turns.acquire_many(all)).await;
+        lock(&self.shared.idle).clear();
+    }
+
     /// Output of a proposal's run from chunk `from_seq` on: whole chunks, at most `max_bytes` of them together, but at
     /// least one if there is one. Nothing when there is no more. What the writer has queued is not there yet.
     ///
     /// # Errors
-    /// `journal_failed` when the journal cannot be read.
+    /// `pruned` when it was removed by a limit; `journal_failed` when the journal cannot be read.
     pub async fn output_of(&self, id: &ProposalId, from_seq: u64, max_bytes: usize) -> Result<Vec<Chunk>, Problem> {
         let id = id.clone();
         self.read(move |connection| output_of(connection, &id.0, from_seq, max_bytes)).await
@@ -119,6 +185,14 @@ impl Reader {
     /// cannot be read.
     pub async fn history(&self, filter: Filter, limit: usize) -> Result<Vec<ProposalId>, Problem> {
         self.with_connection(move |connection, path| history::find(connection, path, &filter, limit)).await
+    }
+
+    /// The statistics that were kept.
+    ///
+    /// # Errors
+    /// `journal_failed` when the journal cannot be read.
+    pub async fn statistics(&self) -> Result<Vec<Count>, Problem> {
+        self.read(statistics::kept).await
     }
 
     /// Walks the whole chain up to the entry that is the last one now, the output of every run that has ended, and the
@@ -199,14 +273,32 @@ fn entries_of(connection: &Connection, id: &str) -> Result<Vec<Recorded>, Troubl
     Ok(entries)
 }
 
+fn pruned(connection: &Connection, id: &str) -> Result<Option<(Wall, Limit)>, Trouble> {
+    let Some(by) = verify::pruned_by(connection, id)? else { return Ok(None) };
+    let sql = format!("SELECT {COLUMNS} FROM entries e WHERE e.number = ?1");
+    let mut statement = connection.prepare_cached(&sql)?;
+    let mut rows = statement.query([entry::signed(by)])?;
+    let recorded = rows.next()?.map(entry::recorded).transpose()?;
+    match recorded.map(|recorded| (recorded.at, recorded.entry)) {
+        Some((at, Entry::OutputPruned { limit, .. })) => Ok(Some((at, limit))),
+        _ => Err(Trouble::Entry { number: by, how: format!("it does not say that it removed the output of {id}") }),
+    }
+}
+
 fn output_of(connection: &Connection, id: &str, from_seq: u64, max_bytes: usize) -> Result<Vec<Chunk>, Trouble> {
-    let mut statement = connection
-        .prepare_cached("SELECT seq, at, stream, bytes FROM output WHERE proposal = ?1 AND seq >= ?2 ORDER BY seq")?;
+    // One view: between two of them it may be removed.
+    let _view = connection.unchecked_transaction()?;
+    if let Some((at, limit)) = pruned(connection, id)? {
+        return Err(Trouble::Problem(problems::output_pruned(id, at, &limit)));
+    }
+    let mut statement = connection.prepare_cached(
+        "SELECT seq, at, stream, step, bytes FROM output WHERE proposal = ?1 AND seq >= ?2 ORDER BY seq",
+    )?;
     let from = i64::try_from(from_seq).unwrap_or(i64::MAX);
     let mut rows = statement.query((id, from))?;
     let (mut chunks, mut bytes) = (Vec::new(), 0);
     while let Some(row) = rows.next()? {
-        let size = entry::blob(row, 3)?.len();
+        let size = entry::blob(row, 4)?.len();
         if !chunks.is_empty() && bytes + size > max_bytes {
             break;
         }

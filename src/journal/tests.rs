@@ -2,8 +2,11 @@
 
 mod durability;
 mod history;
+mod model;
 mod opening;
+mod pruning;
 mod reading;
+mod statistics;
 mod verifying;
 mod writing;
 
@@ -110,6 +113,7 @@ fn ended(name: &str, output: OutputSummary) -> Entry {
         by: None,
         note: String::new(),
         step: 0,
+        steps: vec![],
         usage: RunUsage::default(),
         output,
         at: NOW,
@@ -129,6 +133,7 @@ fn envelope() -> Envelope {
         profile_hash: Hash([7; 32]),
         cage: Cage {
             image: "busybox:1.37".into(),
+            build: None,
             userland_fallback: false,
             user: "65534:65534".into(),
             working_dir: "/sandbox".into(),
@@ -152,7 +157,7 @@ fn envelope() -> Envelope {
 }
 
 fn out(seq: u64, text: &str) -> Chunk {
-    Chunk { seq, at: NOW, stream: OutputStream::Stdout, bytes: Bytes::copy_from_slice(text.as_bytes()) }
+    Chunk { seq, at: NOW, stream: OutputStream::Stdout, step: 0, bytes: Bytes::copy_from_slice(text.as_bytes()) }
 }
 
 fn err(seq: u64, text: &str) -> Chunk {

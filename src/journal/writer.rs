@@ -10,13 +10,18 @@ use brig_core::id::ProposalId;
 use brig_core::journal::link;
 use brig_core::problem::{Code, Problem};
 use brig_core::profile::Hash;
+use brig_core::retention::Usage;
+use brig_core::time::Wall;
 use rusqlite::{Connection, Transaction, TransactionBehavior};
 use tokio::sync::watch;
 
-use super::batch::{Batch, Item, Job, OUTPUT_BATCH};
+use super::batch::{Batch, Item, Job, OUTPUT_BATCH, QueuedRecord};
 use super::entry::{Encoded, IndexEffect, signed, stream_number};
+use super::kept::{Added, Kept, on_disk};
 use super::problems::{self, Trouble};
-use super::{Chunk, ITEM_BYTES, QUEUE_BYTES, schema};
+use super::statistics;
+use super::upkeep::Upkeep;
+use super::{Chunk, Count, ITEM_BYTES, QUEUE_BYTES, schema};
 
 /// How long a chunk of output waits for company. A run that writes line by line costs 50 commits a second at most, and
 /// its end finds the thread idle rather than in the middle of an fsync.
@@ -30,11 +35,13 @@ const RETRY: Duration = Duration::from_millis(500);
 const CHECKPOINT_IDLE: usize = 4 << 20;
 const CHECKPOINT_BUSY: usize = 16 << 20;
 
-/// The last entry: what the next one is linked to. Number 0 and `GENESIS` before the first.
+/// The last entry: what the next one is linked to. Number 0 and `GENESIS` before the first. `total` is what it and all
+/// before it take ([`on_disk`]), removed ones too.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(super) struct Head {
     pub(super) number: u64,
     pub(super) hash: Hash,
+    pub(super) total: u64,
 }
 
 /// What the handles need of the thread.
@@ -42,19 +49,29 @@ pub(super) struct Started {
     pub(super) jobs: SyncSender<Job>,
     pub(super) health: watch::Receiver<Option<Problem>>,
     pub(super) commits: Arc<AtomicU64>,
+    pub(super) usage: watch::Receiver<Option<(Usage, Option<Problem>)>>,
 }
 
 /// Starts the thread. It ends, when everybody who holds the sending side is gone, or when it is asked to close.
-pub(super) fn start(connection: Connection, path: &Path, head: Head) -> Result<Started, Problem> {
+pub(super) fn start(
+    connection: Connection,
+    path: &Path,
+    head: Head,
+    kept: Kept,
+    now: fn() -> Wall,
+) -> Result<Started, Problem> {
     // Each item holds at least ITEM_BYTES of one of the two rooms, so the channel never has more; the places left are for
     // closing.
     let (jobs, inbox) = sync_channel(2 * QUEUE_BYTES / ITEM_BYTES + 64);
     let (health, healthy) = watch::channel(None);
     let commits = Arc::new(AtomicU64::new(0));
+    let (usage, used) = watch::channel(None);
     let writer = Writer {
         connection,
         path: path.to_owned(),
         head,
+        kept,
+        upkeep: Upkeep::new(path, usage, now),
         inbox,
         batch: Batch::default(),
         retry_at: None,
@@ -66,13 +83,15 @@ pub(super) fn start(connection: Connection, path: &Path, head: Head) -> Result<S
         .name("brig-journal".to_owned())
         .spawn(move || writer.run())
         .map_err(|error| Problem::new(Code::JournalFailed, format!("the journal's thread cannot start: {error}")))?;
-    Ok(Started { jobs, health: healthy, commits })
+    Ok(Started { jobs, health: healthy, commits, usage: used })
 }
 
 struct Writer {
     connection: Connection,
     path: PathBuf,
     head: Head,
+    kept: Kept,
+    upkeep: Upkeep,
     inbox: Receiver<Job>,
     batch: Batch,
     /// Set while commits fail.
@@ -95,7 +114,8 @@ impl Writer {
         loop {
             match self.wait() {
                 Wake::Job(job) => self.take(job),
-                Wake::Time => self.commit(),
+                Wake::Time if self.waited_enough() => self.commit(),
+                Wake::Time => {}
                 Wake::Abandoned => break,
             }
             if self.batch.closing.is_some() {
@@ -104,6 +124,11 @@ impl Writer {
             if self.is_due() {
                 self.commit();
             }
+            if let Some((counts, done)) = self.batch.statistics.take() {
+                self.keep_statistics(&counts);
+                let _ = done.send(());
+            }
+            self.upkeep_if_due();
             self.checkpoint_if_due();
         }
         self.end();
@@ -111,10 +136,13 @@ impl Writer {
 
     /// Sleeps until there is a job, or until what waits has waited long enough.
     fn wait(&self) -> Wake {
-        let due = match (self.batch.since, self.retry_at) {
-            (None, None) => return self.inbox.recv().map_or(Wake::Abandoned, Wake::Job),
-            (_, Some(retry_at)) => retry_at,
-            (Some(since), None) => since + LINGER,
+        let output = match (self.batch.since, self.retry_at) {
+            (None, None) => None,
+            (_, Some(retry_at)) => Some(retry_at),
+            (Some(since), None) => Some(since + LINGER),
+        };
+        let Some(due) = [output, self.upkeep.due].into_iter().flatten().min() else {
+            return self.inbox.recv().map_or(Wake::Abandoned, Wake::Job);
         };
         match self.inbox.recv_timeout(due.saturating_duration_since(Instant::now())) {
             Ok(job) => Wake::Job(job),
@@ -123,10 +151,23 @@ impl Writer {
         }
     }
 
+    /// Whether output has lingered, or commits that failed shall be tried again.
+    fn waited_enough(&self) -> bool {
+        match self.retry_at {
+            Some(retry_at) => retry_at <= Instant::now(),
+            None => self.batch.since.is_some_and(|since| since.elapsed() >= LINGER),
+        }
+    }
+
     /// Takes a job and all that is queued behind it.
     fn take(&mut self, job: Job) {
         let mut next = Some(job);
         while let Some(job) = next {
+            if let Job::Retain(retention) = job {
+                self.upkeep.retain(&self.connection, retention);
+                next = self.inbox.try_recv().ok();
+                continue;
+            }
             if !self.batch.add(job) {
                 return;
             }
@@ -145,13 +186,15 @@ impl Writer {
         let mut items = self.batch.next();
         let writes = items.iter().any(Item::writes_something);
         let result = match (writes, self.retry_at) {
-            (true, _) => write(&mut self.connection, self.head, &mut items),
-            (false, Some(_)) => probe(&mut self.connection, self.head),
-            (false, None) => Ok(self.head),
+            (true, _) => write(&mut self.connection, self.head, &self.kept, &mut items),
+            (false, Some(_)) => probe(&mut self.connection, self.head).map(|head| (head, Added::default())),
+            (false, None) => Ok((self.head, Added::default())),
         };
         match result {
-            Ok(head) => {
+            Ok((head, added)) => {
                 self.head = head;
+                self.kept.add(added);
+                self.upkeep.hurry_if_over(&self.head, &self.kept);
                 self.retry_at = None;
                 self.uncheckpointed += items.iter().map(Item::bytes).sum::<usize>();
                 self.commits.fetch_add(u64::from(writes), Ordering::Relaxed);
@@ -167,6 +210,20 @@ impl Writer {
                 self.health.send_if_modified(|health| health.replace(problem.clone()) != Some(problem.clone()));
                 self.batch.keep(items.into_iter().filter_map(|item| item.failed(&problem)).collect());
             }
+        }
+    }
+
+    fn keep_statistics(&mut self, counts: &[Count]) {
+        if let Err(error) = statistics::keep(&mut self.connection, counts) {
+            tracing::warn!(%error, "the statistics of the pools could not be kept");
+        }
+    }
+
+    /// Takes one step of keeping to the limits: whoever records next waits for that one at most.
+    fn upkeep_if_due(&mut self) {
+        if self.upkeep.due.is_some_and(|due| due <= Instant::now()) {
+            let may_write = self.retry_at.is_none();
+            self.uncheckpointed += self.upkeep.step(&mut self.connection, &mut self.head, &mut self.kept, may_write);
         }
     }
 
@@ -205,19 +262,29 @@ impl Writer {
 }
 
 /// Writes the items in one transaction, and gives the head after it. On an error nothing of them is in the file.
-fn write(connection: &mut Connection, mut head: Head, items: &mut [Item]) -> rusqlite::Result<Head> {
+fn write(
+    connection: &mut Connection,
+    mut head: Head,
+    kept: &Kept,
+    items: &mut [Item],
+) -> rusqlite::Result<(Head, Added)> {
+    let mut added = Added::default();
     let transaction = connection.transaction_with_behavior(TransactionBehavior::Immediate)?;
     for item in items {
         match item {
-            Item::Output(queued) => insert_chunk(&transaction, &queued.id, &queued.chunk)?,
-            Item::Record { queued, refused } => match insert_record(&transaction, head, &queued.entries)? {
+            Item::Output(queued) => {
+                if insert_chunk(&transaction, &queued.id, &queued.chunk)? {
+                    *added.live.entry(queued.id.clone()).or_default() += on_disk(queued.chunk.bytes.len());
+                }
+            }
+            Item::Record { queued, refused } => match insert_record(&transaction, head, kept, &mut added, queued)? {
                 Ok(next) => head = next,
                 Err(problem) => *refused = Some(problem),
             },
         }
     }
     transaction.commit()?;
-    Ok(head)
+    Ok((head, added))
 }
 
 /// Tries what a record would do, down to the fsync, and leaves nothing of it.
@@ -232,17 +299,17 @@ fn probe(connection: &mut Connection, head: Head) -> rusqlite::Result<Head> {
     Ok(head)
 }
 
-fn insert_chunk(transaction: &Transaction<'_>, id: &ProposalId, chunk: &Chunk) -> rusqlite::Result<()> {
+fn insert_chunk(transaction: &Transaction<'_>, id: &ProposalId, chunk: &Chunk) -> rusqlite::Result<bool> {
     let inserted = transaction
         .prepare_cached(
-            "INSERT INTO output (proposal, seq, at, stream, bytes) VALUES (?1, ?2, ?3, ?4, ?5)
+            "INSERT INTO output (proposal, seq, at, stream, step, bytes) VALUES (?1, ?2, ?3, ?4, ?5, ?6)
              ON CONFLICT (proposal, seq) DO NOTHING",
         )?
-        .execute((&id.0, signed(chunk.seq), chunk.at.0, stream_number(chunk.stream), &chunk.bytes[..]))?;
+        .execute((&id.0, signed(chunk.seq), chunk.at.0, stream_number(chunk.stream), chunk.step, &chunk.bytes[..]))?;
     if inserted == 0 {
         tracing::error!(proposal = %id, seq = chunk.seq, "a chunk of output came twice; the first one was kept");
     }
-    Ok(())
+    Ok(inserted > 0)
 }
 
 /// Inserts the entries of one call, or none of them if they break a rule of the index. Then only this call is refused:
@@ -250,11 +317,17 @@ fn insert_chunk(transaction: &Transaction<'_>, id: &ProposalId, chunk: &Chunk) -
 fn insert_record(
     transaction: &Transaction<'_>,
     head: Head,
-    entries: &[Encoded],
+    kept: &Kept,
+    added: &mut Added,
+    queued: &QueuedRecord,
 ) -> rusqlite::Result<Result<Head, Problem>> {
     transaction.prepare_cached("SAVEPOINT record")?.execute([])?;
-    let result = insert_entries(transaction, head, entries)?;
-    if result.is_err() {
+    let output = |id: &ProposalId| kept.of(id, added);
+    let result = insert_entries(transaction, head, &queued.entries, output)?;
+    if result.is_ok() {
+        let closes = |entry: &&Encoded| entry.effect.closes();
+        added.closed.extend(queued.entries.iter().filter(closes).filter_map(|entry| entry.proposal.clone()));
+    } else {
         transaction.prepare_cached("ROLLBACK TO record")?.execute([])?;
     }
     transaction.prepare_cached("RELEASE record")?.execute([])?;
@@ -265,11 +338,12 @@ fn insert_entries(
     transaction: &Transaction<'_>,
     mut head: Head,
     entries: &[Encoded],
+    output: impl Fn(&ProposalId) -> u64,
 ) -> rusqlite::Result<Result<Head, Problem>> {
     for entry in entries {
         head = insert_entry(transaction, head, entry)?;
         if let Some(id) = &entry.proposal
-            && let Err(problem) = update_index(transaction, head.number, id, entry)?
+            && let Err(problem) = update_index(transaction, head.number, id, entry, output(id))?
         {
             return Ok(Err(problem));
         }
@@ -277,14 +351,16 @@ fn insert_entries(
     Ok(Ok(head))
 }
 
-fn insert_entry(transaction: &Transaction<'_>, head: Head, entry: &Encoded) -> rusqlite::Result<Head> {
-    let number = head.number + 1;
+pub(super) fn insert_entry(transaction: &Transaction<'_>, head: Head, entry: &Encoded) -> rusqlite::Result<Head> {
+    let (number, total) = (head.number + 1, head.total + on_disk(entry.body.len()));
     let hash = link(&head.hash, number, entry.at, &entry.body);
     let proposal = entry.proposal.as_ref().map(|id| &id.0);
     transaction
-        .prepare_cached("INSERT INTO entries (number, at, kind, proposal, body, hash) VALUES (?1, ?2, ?3, ?4, ?5, ?6)")?
-        .execute((signed(number), entry.at.0, entry.kind, proposal, &entry.body, &hash.0[..]))?;
-    Ok(Head { number, hash })
+        .prepare_cached(
+            "INSERT INTO entries (number, at, kind, proposal, body, hash, total) VALUES (?1, ?2, ?3, ?4, ?5, ?6, ?7)",
+        )?
+        .execute((signed(number), entry.at.0, entry.kind, proposal, &entry.body, &hash.0[..], signed(total)))?;
+    Ok(Head { number, hash, total })
 }
 
 /// What refuses an entry that would end a proposal a second time.
@@ -295,6 +371,7 @@ fn update_index(
     number: u64,
     id: &ProposalId,
     entry: &Encoded,
+    output: u64,
 ) -> rusqlite::Result<Result<(), Problem>> {
     let number = signed(number);
     let (changed, rule) = match &entry.effect {
@@ -320,17 +397,18 @@ fn update_index(
         }
         IndexEffect::Decides { verdict, operator } => {
             let mut update = transaction.prepare_cached(
-                "UPDATE proposals SET status = ?2, verdict = ?2, operator = ?3, closed = iif(?2 = 'approved', NULL, ?4)
+                "UPDATE proposals SET status = ?2, verdict = ?2, operator = ?3, closed = iif(?2 = 'approved', NULL, ?4),
+                     output = iif(?2 = 'approved', NULL, ?5)
                  WHERE id = ?1 AND closed IS NULL",
             )?;
-            (update.execute((&id.0, verdict.text(), operator, number))?, NOT_OPEN)
+            (update.execute((&id.0, verdict.text(), operator, number, signed(output)))?, NOT_OPEN)
         }
         IndexEffect::Ends { kind, killer } => {
             let mut update = transaction.prepare_cached(
-                "UPDATE proposals SET status = 'finished', ended = ?2, killer = ?3, closed = ?4
+                "UPDATE proposals SET status = 'finished', ended = ?2, killer = ?3, closed = ?4, output = ?5
                  WHERE id = ?1 AND closed IS NULL",
             )?;
-            (update.execute((&id.0, kind.text(), killer, number))?, NOT_OPEN)
+            (update.execute((&id.0, kind.text(), killer, number, signed(output)))?, NOT_OPEN)
         }
     };
     Ok(if changed == 1 { Ok(()) } else { Err(problems::refused(entry.kind, id, rule)) })

@@ -7,9 +7,10 @@ use std::collections::HashMap;
 use std::time::Duration;
 
 use brig_core::id::{ProposalId, SandboxId};
-use brig_core::machine::{Answer, Changes, Effect, Event, State, Ticket};
+use brig_core::machine::{Answer, Changes, Effect, Event, Pool, State, Ticket};
 use brig_core::problem::Problem;
-use brig_core::time::Wall;
+use brig_core::retention::Usage;
+use brig_core::time::{Now, Wall};
 use bytes::Bytes;
 use tokio::sync::{broadcast, mpsc, oneshot, watch};
 use tokio::time::{Instant, sleep_until};
@@ -19,7 +20,7 @@ use super::keeper::{self, Order, Tools};
 use super::message::{ConsoleMove, Message, Query, Request};
 use super::recorder::Recorder;
 use super::view;
-use crate::api::wire::{ProposalRow, SandboxRow, Since, Snapshot, SupervisorRow, Update, UsageRow};
+use crate::api::wire::{PoolRow, ProposalRow, SandboxRow, Since, Snapshot, SupervisorRow, Update, UsageRow};
 use crate::engine::{EngineEvent, EngineInfo, Owner, Sighting};
 
 /// Updates that a console may be behind before it is sent everything anew.
@@ -54,6 +55,7 @@ pub struct Core {
     followers: HashMap<ProposalId, watch::Sender<ProposalRow>>,
     usage: HashMap<SandboxId, UsageRow>,
     engine: Option<EngineInfo>,
+    disk: Option<Usage>,
     config_problem: Option<Since>,
     consoles: u32,
     /// Since when no console is open.
@@ -88,6 +90,7 @@ impl Core {
             followers: HashMap::new(),
             usage: HashMap::new(),
             engine: None,
+            disk: None,
             config_problem: None,
             consoles: 0,
             alone_since: Instant::now(),
@@ -168,6 +171,11 @@ impl Core {
                 self.untold.supervisor = true;
             }
             Message::Console(ConsoleMove::Left) => self.console_left(),
+            Message::Disk(usage, problem) => {
+                self.disk = Some(usage);
+                self.untold.supervisor = true;
+                self.handle(Event::JournalFull { problem });
+            }
             Message::ConfigProblem(problem) => {
                 self.config_problem = problem.map(|problem| Since { problem, since: wall() });
                 self.untold.supervisor = true;
@@ -223,7 +231,7 @@ impl Core {
                 }
                 Effect::Launch { sandbox, proposal, envelope } => {
                     self.tools.outputs.begin(&proposal);
-                    let sent = self.order(&sandbox, Order::Launch { proposal, envelope });
+                    let sent = self.order(&sandbox, Order::Launch { proposal, envelope, leased: Instant::now() });
                     if !sent {
                         // Its keeper has ended: nothing was written.
                         self.tools.mailbox.clone().event_soon(Event::Refused { sandbox });
@@ -317,7 +325,7 @@ impl Core {
         }
         for profile in changes.pools {
             updates.push(match self.state.pool(&profile) {
-                Some(pool) => Update::Pool(view::pool_row(&self.state, pool, now)),
+                Some(pool) => Update::Pool(self.pool_row(pool, now)),
                 None => Update::PoolGone { profile },
             });
         }
@@ -346,8 +354,9 @@ impl Core {
             Query::Pool(profile, reply) => {
                 let name = profile.unwrap_or_else(|| self.state.config().default_profile.clone());
                 let now = self.clock.now();
-                drop(reply.send(self.state.pool(&name).map(|pool| view::pool_row(&self.state, pool, now))));
+                drop(reply.send(self.state.pool(&name).map(|pool| self.pool_row(pool, now))));
             }
+            Query::Images(reply) => drop(reply.send(view::profile_images(&self.state))),
             Query::Profiles(reply) => drop(reply.send(view::profile_rows(&self.state))),
         }
     }
@@ -368,7 +377,7 @@ impl Core {
             supervisor: self.row(),
             proposals: self.state.proposals().map(view::proposal_row).collect(),
             sandboxes: self.sandbox_rows(),
-            pools: self.state.pools().map(|pool| view::pool_row(&self.state, pool, now)).collect(),
+            pools: self.state.pools().map(|pool| self.pool_row(pool, now)).collect(),
         }
     }
 
@@ -376,6 +385,10 @@ impl Core {
         let row =
             |(id, sandbox): (&SandboxId, &_)| view::sandbox_row(&self.state, id, sandbox, self.usage.get(id).copied());
         self.state.sandboxes().map(row).collect()
+    }
+
+    fn pool_row(&self, pool: &Pool, now: Now) -> PoolRow {
+        view::pool_row(&self.state, pool, self.tools.statistics.latency(&pool.profile.name), now)
     }
 
     fn row(&self) -> SupervisorRow {
@@ -388,6 +401,7 @@ impl Core {
             engine: self.engine.clone(),
             engine_problem: view::engine_problem(&self.state),
             journal_problem: view::journal_problem(&self.state),
+            disk: self.disk.clone(),
             config_problem: self.config_problem.clone(),
             ends_with_consoles: self.identity.ends_with_consoles,
             consoles: self.consoles,
@@ -410,5 +424,6 @@ fn event_of(request: Request, ticket: Ticket) -> Event {
             Event::Decide { ticket, id, digest, choice, reason, operator }
         }
         Request::Kill { target, operator } => Event::Kill { ticket, target, operator },
+        Request::Steer { profile, order, operator } => Event::Steer { ticket, profile, order, operator },
     }
 }

@@ -2,8 +2,11 @@
 
 use brig_core::id::{ProposalId, SandboxId};
 use brig_core::machine::{Answer, Choice, Event, Target};
+use brig_core::pool::PoolOrder;
 use brig_core::problem::{Code, Problem};
+use brig_core::profile::{Cage, ResolvedImage};
 use brig_core::proposal::{Agent, Draft, Operator};
+use brig_core::retention::Usage;
 use bytes::Bytes;
 use tokio::sync::{broadcast, mpsc, oneshot, watch};
 
@@ -32,6 +35,8 @@ pub enum Message {
     Unknown(Vec<Sighting>, oneshot::Sender<Vec<Sighting>>),
     /// A console came, or left.
     Console(ConsoleMove),
+    /// The disk was looked at. The second is why nothing new may begin, where that is so.
+    Disk(Usage, Option<Problem>),
     /// The settings were read anew, and are wrong or right.
     ConfigProblem(Option<Problem>),
 }
@@ -45,7 +50,7 @@ pub enum ConsoleMove {
     Left,
 }
 
-/// What is answered when the state has heeded it. A proposal, a verdict and the withdrawal of what waits are answered once
+/// What is answered when the state has heeded it. A proposal, a verdict, an order to a pool and the withdrawal of what waits are answered once
 /// they are durable. A kill, and the withdrawal of what runs or has only just come, are answered at once: what is recorded
 /// follows.
 #[derive(Debug)]
@@ -58,6 +63,8 @@ pub enum Request {
     Decide { id: ProposalId, digest: String, choice: Choice, reason: String, operator: Operator },
     /// An operator kills.
     Kill { target: Target, operator: Operator },
+    /// An operator tells a pool something.
+    Steer { profile: String, order: PoolOrder, operator: Operator },
 }
 
 /// What is answered from the state as it is.
@@ -77,8 +84,25 @@ pub enum Query {
     Sandboxes(oneshot::Sender<Vec<SandboxRow>>),
     /// The pool of a profile.
     Pool(Option<String>, oneshot::Sender<Option<PoolRow>>),
+    /// The images that profiles name.
+    Images(oneshot::Sender<Vec<ProfileImage>>),
     /// The profiles.
     Profiles(oneshot::Sender<Vec<ProfileRow>>),
+}
+
+/// The image that a profile names.
+#[derive(Debug)]
+pub struct ProfileImage {
+    /// The profile's name.
+    pub profile: String,
+    /// What of it decides about the image, and all else.
+    pub cage: Cage,
+    /// What it is, where that is known.
+    pub resolved: Option<ResolvedImage>,
+    /// What is being done to have it.
+    pub progress: Option<String>,
+    /// Sandboxes that there are of it.
+    pub sandboxes: u32,
 }
 
 /// Reaches the state's task. Cheap to clone.

@@ -9,6 +9,7 @@ mod body;
 mod describe;
 mod follow;
 mod history;
+mod images;
 mod listener;
 mod names;
 pub mod openapi;

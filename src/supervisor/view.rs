@@ -4,7 +4,10 @@ use brig_core::id::SandboxId;
 use brig_core::machine::{EngineState, Pool, Proposal, Sandbox, State};
 use brig_core::time::Now;
 
-use crate::api::wire::{PoolRow, ProfileRow, ProposalDetail, ProposalRow, RunRow, SandboxRow, Since, UsageRow};
+use super::message::ProfileImage;
+use crate::api::wire::{
+    ByRow, Latency, PoolRow, ProfileRow, ProposalDetail, ProposalRow, ReplacingRow, RunRow, SandboxRow, Since, UsageRow,
+};
 
 /// Characters of a reason that a row carries.
 const REASON_CHARACTERS: usize = 512;
@@ -31,6 +34,8 @@ pub fn proposal_row(proposal: &Proposal) -> ProposalRow {
             cold: run.cold,
             started_at: run.started_at,
             deadline_at: run.deadline_at,
+            step: run.step,
+            steps: run.steps,
         }),
         end: proposal.end.clone(),
     }
@@ -53,14 +58,16 @@ pub fn sandbox_row(state: &State, id: &SandboxId, sandbox: &Sandbox, usage: Opti
         command: proposal.map(|proposal| proposal.command.clone()),
         since: sandbox.since.wall,
         deadline_at: proposal.and_then(|proposal| proposal.run.as_ref()).map(|run| run.deadline_at),
+        step: proposal.and_then(|proposal| proposal.run.as_ref()).map(|run| run.step),
+        steps: proposal.and_then(|proposal| proposal.run.as_ref()).map(|run| run.steps),
         killed_by: sandbox.killed_by.clone(),
         usage,
     }
 }
 
 /// A pool's row.
-pub fn pool_row(state: &State, pool: &Pool, now: Now) -> PoolRow {
-    let counts = state.counts(pool);
+pub fn pool_row(state: &State, pool: &Pool, latency: Latency, now: Now) -> PoolRow {
+    let (counts, policy, steering) = (state.counts(pool), pool.policy(), pool.steering());
     PoolRow {
         profile: pool.profile.name.clone(),
         description: pool.profile.description.clone(),
@@ -71,15 +78,53 @@ pub fn pool_row(state: &State, pool: &Pool, now: Now) -> PoolRow {
         ready: counts.warm,
         arming: counts.arming,
         leased: counts.busy,
-        target: pool.profile.pool.target,
-        max: pool.profile.pool.max,
+        min: policy.min,
+        target: policy.target,
+        max: policy.max,
+        wanted: pool.wanted().ready,
+        reason: reason(state, pool),
+        set: steering.set.as_ref().map(|it| ByRow { by: it.by.clone(), since: it.since }),
+        held: steering.hold.as_ref().map(|it| ByRow { by: it.by.clone(), since: it.since }),
+        replacing: steering.replacing.as_ref().map(|it| ReplacingRow {
+            left: u32::try_from(it.left.len()).unwrap_or(u32::MAX),
+            by: it.by.clone(),
+            since: it.since,
+        }),
         waiting: counts.waiting,
         hits: pool.hits,
         misses: pool.misses,
         failures: pool.failures,
         last_error: pool.last_error.clone(),
         retry_at: pool.retries_at(now),
+        latency,
     }
+}
+
+/// Why a pool wants as many warm ones as it does, in one sentence for people.
+fn reason(state: &State, pool: &Pool) -> String {
+    let is_gone = state.profiles().all(|profile| profile.name != pool.profile.name);
+    match &pool.steering().hold {
+        _ if is_gone => "none wanted: its profile is gone".to_owned(),
+        Some(hold) if hold.drains => format!("none wanted: drained by {}", hold.by),
+        Some(hold) => format!("none are made: paused by {}", hold.by),
+        None if !pool.is_active() => "none wanted: not used yet".to_owned(),
+        None => pool.wanted().sentence(),
+    }
+}
+
+/// The images that profiles name.
+pub fn profile_images(state: &State) -> Vec<ProfileImage> {
+    let image = |pool: &Pool| {
+        let counts = state.counts(pool);
+        ProfileImage {
+            profile: pool.profile.name.clone(),
+            cage: pool.profile.cage.clone(),
+            resolved: pool.image.resolved.clone(),
+            progress: pool.image.progress.clone(),
+            sandboxes: counts.warm + counts.arming + counts.busy,
+        }
+    };
+    state.pools().map(image).collect()
 }
 
 /// The profiles, as agents see them.

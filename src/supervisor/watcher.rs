@@ -8,15 +8,20 @@ use std::time::{Duration, SystemTime};
 
 use brig_core::machine::Event;
 use brig_core::problem::{Code, Problem};
+use brig_core::profile::{Build, Hash, Profile};
+use brig_core::retention::Usage;
 use futures_util::StreamExt as _;
-use tokio::sync::Notify;
+use tokio::sync::{Notify, watch};
+use tokio::task::spawn_blocking;
 use tokio::time::{interval, sleep, timeout};
 
 use super::message::{Mailbox, Message};
 use super::meters::Meters;
 use super::process;
 use crate::config::{self, Places, Settings};
+use crate::context;
 use crate::engine::{Engine, Owner, Sighting};
+use crate::journal::Journal;
 
 /// How long the engine is left alone after it was away, at first and at most.
 const ENGINE_PAUSE: Duration = Duration::from_millis(250);
@@ -110,11 +115,13 @@ async fn leftovers(sightings: Vec<Sighting>, mailbox: &Mailbox, me: Owner, host:
 }
 
 /// Reads what sandboxes use, while anybody looks.
-pub async fn sample(meters: Meters, mailbox: Mailbox, consoles: Arc<AtomicU32>) {
+pub async fn sample(engine: Arc<dyn Engine>, meters: Meters, mailbox: Mailbox, consoles: Arc<AtomicU32>) {
     let mut ticks = interval(SAMPLE_EVERY);
     loop {
         ticks.tick().await;
-        if consoles.load(Ordering::Relaxed) > 0 {
+        let looks = consoles.load(Ordering::Relaxed) > 0;
+        meters.listen(&engine, looks);
+        if looks {
             read_usage(&meters, &mailbox).await;
         }
     }
@@ -128,19 +135,44 @@ pub async fn read_usage(meters: &Meters, mailbox: &Mailbox) {
     }
 }
 
-/// Reads the profiles anew whenever one of their files has changed. What is wrong keeps those that were.
-pub async fn profiles(places: Places, settings: Settings, mailbox: Mailbox) {
-    let mut seen = fingerprint(&places);
+/// Tells what the journal takes, whenever that has changed.
+pub async fn disk(mut usage: watch::Receiver<Option<(Usage, Option<Problem>)>>, mailbox: Mailbox) {
+    while usage.changed().await.is_ok() {
+        let seen = usage.borrow_and_update().clone();
+        if let Some((usage, problem)) = seen {
+            mailbox.send(Message::Disk(usage, problem)).await;
+        }
+    }
+}
+
+/// Reads the profiles and how much is kept anew whenever one of their files has changed, or one of those that images are
+/// built from. What is wrong keeps what was. The other settings hold from the start on.
+pub async fn profiles(places: Places, settings: Settings, profiles: Vec<Profile>, journal: Journal, mailbox: Mailbox) {
+    let mut retention = settings.retention;
+    let mut builds = builds_of(&profiles);
+    let mut seen = look(&places, &builds).await;
     loop {
         sleep(CONFIG_EVERY).await;
-        let now = fingerprint(&places);
+        let now = look(&places, &builds).await;
         if now == seen {
             continue;
         }
         seen = now;
-        match config::profiles::load(&places, &settings) {
-            Ok(profiles) => {
+        let (reading, with) = (places.clone(), settings.clone());
+        let read = move || Ok((Settings::load(&reading)?, config::profiles::load(&reading, &with)?));
+        let Ok(loaded) = spawn_blocking(read).await else { continue };
+        match loaded {
+            Ok((new, profiles)) => {
+                if new.retention != retention && journal.retain(new.retention).is_ok() {
+                    retention = new.retention;
+                    tracing::info!("what is kept has new limits");
+                }
                 tracing::info!("profiles were read anew");
+                let now = builds_of(&profiles);
+                if now != builds {
+                    builds = now;
+                    seen = look(&places, &builds).await;
+                }
                 mailbox.send(Message::ConfigProblem(None)).await;
                 mailbox.event(Event::Profiles { profiles }).await;
             }
@@ -152,15 +184,26 @@ pub async fn profiles(places: Places, settings: Settings, mailbox: Mailbox) {
     }
 }
 
+fn builds_of(profiles: &[Profile]) -> Vec<Build> {
+    profiles.iter().filter_map(|profile| profile.cage.build.clone()).collect()
+}
+
+/// What can be seen of the files without reading them.
+async fn look(places: &Places, builds: &[Build]) -> (Fingerprint, Vec<Option<Hash>>) {
+    let (places, builds) = (places.clone(), builds.to_vec());
+    let looking = spawn_blocking(move || (fingerprint(&places), builds.iter().map(context::glance).collect()));
+    looking.await.unwrap_or_default()
+}
+
 type Fingerprint = Vec<(PathBuf, Option<SystemTime>, u64)>;
 
 fn fingerprint(places: &Places) -> Fingerprint {
-    let Ok(entries) = std::fs::read_dir(places.profiles_dir()) else { return Vec::new() };
-    let mut files: Fingerprint = entries
-        .flatten()
-        .filter_map(|entry| {
-            let facts = entry.metadata().ok()?;
-            Some((entry.path(), facts.modified().ok(), facts.len()))
+    let profiles = std::fs::read_dir(places.profiles_dir()).into_iter().flatten().flatten().map(|entry| entry.path());
+    let mut files: Fingerprint = profiles
+        .chain([places.brig_toml()])
+        .filter_map(|path| {
+            let facts = std::fs::metadata(&path).ok()?;
+            Some((path, facts.modified().ok(), facts.len()))
         })
         .collect();
     files.sort();

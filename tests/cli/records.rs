@@ -144,7 +144,7 @@ async fn history_asks_for_what_is_wanted_and_goes_from_page_to_page() {
 fn ran(id: &str) -> ProposalRow {
     let mut row = ended(id, EndKind::Exited, Some(0), None, None);
     let sandbox = SandboxId("k3f9-1".into());
-    row.run = Some(RunRow { sandbox, cold: false, started_at: Wall(0), deadline_at: Wall(9) });
+    row.run = Some(RunRow { sandbox, cold: false, started_at: Wall(0), deadline_at: Wall(9), step: 0, steps: 1 });
     row
 }
 

@@ -2,13 +2,14 @@
 
 use std::sync::atomic::{AtomicU32, Ordering};
 
+use brig::api::wire::FollowLine;
 use brig_core::problem::{Code, Problem};
-use brig_core::proposal::{Decider, OutputStream, VerdictKind};
+use brig_core::proposal::{Decider, EndKind, OutputStream, VerdictKind};
 use serde_json::json;
 use tokio::io::{AsyncReadExt as _, AsyncWriteExt as _};
 
 use super::{detail, line, output};
-use crate::support::fake::{Answer, BOUND, Fake, binary, decided, row};
+use crate::support::fake::{Answer, BOUND, Fake, binary, decided, ended, row};
 
 /// What a terminal shows of a command, until it shows `until`.
 async fn terminal_shows(pty: &mut pty_process::Pty, until: &str) -> String {
@@ -146,4 +147,39 @@ async fn raw_bytes_are_not_exported_to_a_terminal() {
     let (mut pty, mut child) = at_terminal(&fake, &["export", "abc", "--format", "raw"]);
     terminal_shows(&mut pty, "raw bytes could take this terminal over").await;
     assert_eq!(tokio::time::timeout(BOUND, child.wait()).await.unwrap().unwrap().code(), Some(2));
+}
+
+#[tokio::test]
+async fn each_step_has_a_heading_at_a_terminal_and_nowhere_else() {
+    let lines = || {
+        let at = |step, line| match line {
+            FollowLine::Output { seq, at, stream, data, .. } => FollowLine::Output { seq, at, stream, step, data },
+            other => other,
+        };
+        let mut done = ended("abc", EndKind::Exited, Some(0), None, None);
+        done.run = None;
+        vec![
+            line(row("abc")),
+            at(0, output(0, OutputStream::Stdout, b"no line end")),
+            at(2, output(1, OutputStream::Stdout, b"third\n")),
+            at(0, output(2, OutputStream::Stderr, b"late\n")),
+            line(done),
+        ]
+    };
+    let fake = Fake::start(move |_, _| Answer::Lines(lines()));
+    let args = ["run", "--step", "make all", "--step", "true", "--step", "sh -c '\u{202e}x'"];
+    let (mut pty, mut child) = at_terminal(&fake, &args);
+    let shown = terminal_shows(&mut pty, "late").await.replace("\r\n", "\n");
+    let wanted = "brig: step 1 of 3: make all\nno line end\nbrig: step 2 of 3: true\nbrig: step 3 of 3: sh -c ⟨U+202E⟩x\nthird\nlate";
+    assert!(shown.replace('\'', "").contains(wanted), "{shown}");
+    tokio::time::timeout(BOUND, child.wait()).await.unwrap().unwrap();
+
+    let said = tokio::time::timeout(BOUND, fake.brig(&args).output()).await.unwrap().unwrap();
+    assert_eq!(
+        (said.stdout.as_slice(), said.stderr.as_slice()),
+        (b"no line endthird\n".as_slice(), b"late\n".as_slice())
+    );
+    let (_, body) = fake.asked().remove(0);
+    let steps = json!([{ "argv": ["make", "all"], "env": {} }, { "argv": ["true"], "env": {} }, { "argv": ["sh", "-c", "\u{202e}x"], "env": {} }]);
+    assert_eq!((&body["steps"], &body["keep_going"]), (&steps, &json!(false)));
 }

@@ -66,9 +66,20 @@ async fn what_each_command_prints_is_what_its_schema_says() {
     bench.prints("pools", &["pools"], 0).await;
     bench.prints("kill", &["kill", &id, "zzzz-9"], 1).await;
     bench.prints("wait", &["wait", &id], 113).await;
+    bench.prints("pools set", &["pools", "set", "shell", "--target", "2"], 0).await;
+    bench.prints("pools recycle", &["pools", "recycle", "shell"], 0).await;
+    bench.prints("pools pause", &["pools", "pause", "shell"], 0).await;
+    bench.prints("pools", &["pools"], 0).await;
+    bench.prints("pools drain", &["pools", "drain", "shell"], 0).await;
+    bench.prints("pools resume", &["pools", "resume", "shell"], 0).await;
     bench.prints("queue", &["queue", "--all"], 0).await;
+    bench.prints("image ls", &["image", "ls"], 0).await;
+    bench.prints("image pull", &["image", "pull", "shell"], 0).await;
+    bench.prints("image build", &["image", "build", "python"], 0).await;
+    bench.prints("image prune", &["image", "prune"], 0).await;
     bench.prints("audit verify", &["audit", "verify"], 0).await;
     bench.prints("audit export", &["audit", "export"], 0).await;
+    bench.prints("audit usage", &["audit", "usage"], 0).await;
     // Ready is what a supervisor of its own says. It has no daemon, and needs none for that.
     let other = tempfile::tempdir_in("/tmp").unwrap();
     let mut serving = bench.brig(&["serve"]);
@@ -83,6 +94,9 @@ async fn what_each_command_prints_is_what_its_schema_says() {
     bench.is_described("serve", &line);
     serving.start_kill().unwrap();
     serving.wait().await.unwrap();
+    let looking = bench.brig(&["doctor"]).env("DOCKER_HOST", "unix:///nonexistent").output().await.unwrap();
+    assert_eq!(looking.status.code(), Some(1), "there is no daemon");
+    bench.is_described("doctor", &String::from_utf8(looking.stdout).unwrap());
     bench.prints("stop", &["stop"], 0).await;
     bench.world.ended().await.unwrap();
     bench.world.leaves_nothing();

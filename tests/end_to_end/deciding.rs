@@ -117,8 +117,7 @@ async fn lists_are_arrays_of_objects_with_the_documented_fields() {
     assert_eq!((text(sandbox, "state"), text(sandbox, "profile")), ("warm", "shell"));
     assert!(!text(sandbox, "id").is_empty());
     assert_eq!(brig.containers().await, [text(sandbox, "engine_id")]);
-    let pools = brig.rows(&["pools"]).await;
-    let pool = &pools[0];
+    let pool = &brig.pool().await;
     assert_eq!((text(pool, "profile"), &pool["ready"], &pool["target"]), ("shell", &json!(1), &json!(1)));
     for (args, title) in [(["queue"], "DIGEST"), (["ps"], "MEMORY"), (["pools"], "TARGET")] {
         let table = brig.brig(&args).await;

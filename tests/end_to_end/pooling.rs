@@ -3,7 +3,7 @@
 use serde_json::json;
 
 use crate::support::brig::{BOUND, Brig, profile, text};
-use crate::support::docker::until;
+use crate::support::docker::{daemon, until};
 
 #[tokio::test]
 async fn a_drained_pool_starts_cold_and_says_so() {
@@ -67,6 +67,39 @@ async fn a_broken_profile_leaves_the_one_before_in_force() {
     until("the supervisor says so", BOUND, async || brig.log().contains("shell.toml:1:9")).await;
     let said = brig.run(&["echo", "as before"]).await;
     assert_eq!(said.all(), (0, "as before\n", ""));
+}
+
+#[tokio::test]
+async fn a_sandbox_that_somebody_has_frozen_is_replaced_and_the_reason_is_shown() {
+    let brig = Brig::ready().await;
+    let frozen = brig.containers().await.remove(0);
+    daemon().pause_container(&frozen).await.unwrap();
+    until("there is another one", BOUND, async || {
+        let now = brig.containers().await;
+        now.len() == 1 && now[0] != frozen
+    })
+    .await;
+    brig.pool_is_full().await;
+    let said = brig.brig(&["pools"]).await;
+    assert!(said.err.contains("did not answer within 5 s, so another one takes its place"), "{said:?}");
+    let said = brig.run(&["echo", "well"]).await;
+    assert_eq!(said.all(), (0, "well\n", ""));
+}
+
+#[tokio::test]
+async fn a_pool_is_drained_and_resumed_by_hand() {
+    let brig = Brig::ready().await;
+    let said = brig.brig(&["pools", "drain", "shell"]).await;
+    // What is being taken down may still be counted.
+    assert!(said.code == 0 && said.text().starts_with("shell is drained: no unused sandbox is left, "), "{said:?}");
+    until("no container is left", BOUND, async || brig.containers().await.is_empty()).await;
+    let said = brig.brig(&["pools"]).await;
+    assert!(said.text().contains("drained") && said.err.contains("none wanted: drained by "), "{said:?}");
+    let said = brig.brig(&["pools", "resume", "shell"]).await;
+    assert_eq!(said.code, 0, "{said:?}");
+    brig.pool_is_full().await;
+    let journal = brig.brig(&["audit", "export"]).await;
+    assert!(journal.text().contains("pool-ordered"), "{journal:?}");
 }
 
 #[tokio::test]

@@ -9,7 +9,7 @@ use brig_core::proposal::{EndKind, OutputStream, VerdictKind};
 use futures_util::StreamExt as _;
 use serde_json::json;
 
-use crate::support::world::{Told, World, bounded, draft, next_line, pass, until};
+use crate::support::world::{Told, World, bounded, draft, next_line, pass, pool_of, until};
 
 #[tokio::test(start_paused = true)]
 async fn a_proposal_waits_is_approved_streams_and_gives_its_status_back() {
@@ -225,7 +225,7 @@ async fn an_image_that_cannot_be_had_is_said_and_the_next_try_may_work() {
     })
     .await;
     assert_eq!(problem, gone);
-    world.sees("the failure in the pool's row", |all| all.pools[0].last_error.clone().filter(|it| *it == gone)).await;
+    world.sees("the failure in the pool's row", |all| pool_of(all.clone()).last_error.filter(|it| *it == gone)).await;
     world.engine.mend(Call::ResolveImage);
     pass(Duration::from_secs(61)).await;
     world.warm().await;

@@ -8,7 +8,7 @@ use brig::supervisor::process;
 use brig_core::problem::{Code, Problem};
 use brig_core::proposal::EndKind;
 
-use crate::support::world::{World, draft, pass, until};
+use crate::support::world::{World, draft, pass, pool_of, until};
 
 fn away() -> Problem {
     Problem::new(Code::EngineUnreachable, "the engine is not there").help("start it")
@@ -21,7 +21,7 @@ async fn an_engine_that_is_away_at_the_start_is_waited_for() {
     world.start().await.unwrap();
     let since = world.sees("that it is away", |all| all.supervisor.engine_problem.clone()).await;
     assert_eq!(since.problem, away());
-    let pool = world.snapshot().await.pools.remove(0);
+    let pool = pool_of(world.snapshot().await);
     assert_eq!(pool.state.text(), "away");
     assert_eq!(world.propose_as("ada", &draft("ls")).await.unwrap_err(), away());
     pass(Duration::from_secs(20)).await;
@@ -85,7 +85,7 @@ async fn sandboxes_that_cannot_be_made_are_tried_again_ever_more_slowly() {
     pass(Duration::from_secs(30)).await;
     let end = world.stands(&row, "finished").await.end.unwrap();
     assert_eq!((end.kind, end.note.as_str()), (EndKind::Lost, "no sandbox could be made: no space for a sandbox"));
-    let pool = world.snapshot().await.pools.remove(0);
+    let pool = pool_of(world.snapshot().await);
     assert_eq!((pool.state.text(), pool.last_error), ("failing", Some(refused)));
     assert!(world.engine.calls(Call::Arm) < 10, "{} tries in 30 seconds", world.engine.calls(Call::Arm));
     world.engine.mend(Call::Arm);

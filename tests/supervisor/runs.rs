@@ -2,13 +2,14 @@
 
 use std::time::Duration;
 
-use brig::api::wire::{Done, ProposalDetail};
+use brig::api::wire::{Done, FollowLine, ProposalDetail};
 use brig::engine::scripted::{Act, Call, Script};
 use brig_core::problem::{Code, Problem};
-use brig_core::proposal::{EndKind, OutputStream, RunEnd};
+use brig_core::proposal::{EndKind, OutputStream, RunEnd, StepKind};
+use futures_util::StreamExt as _;
 use serde_json::json;
 
-use crate::support::world::{World, pass, until};
+use crate::support::world::{World, next_line, pass, pool_of, until};
 
 async fn end_of(world: &World, script: Script) -> RunEnd {
     world.engine.script("it", script);
@@ -175,7 +176,7 @@ async fn a_sandbox_that_dies_while_it_waits_is_replaced() {
     world.warm().await;
     let first = world.engine.alive().remove(0);
     world.engine.crash(&first);
-    world.sees("the failure", |all| (all.pools[0].failures == 1).then_some(())).await;
+    world.sees("the failure", |all| (pool_of(all.clone()).failures == 1).then_some(())).await;
     pass(Duration::from_secs(2)).await;
     world.warm().await;
     assert_ne!(world.engine.alive(), [first]);
@@ -187,7 +188,7 @@ async fn an_empty_pool_makes_a_sandbox_and_says_that_it_was_cold() {
     let world = World::with("[pool]\ntarget = 0\n", |_| {}).await;
     let row = world.run("ls").await;
     assert!(world.stands(&row, "finished").await.run.unwrap().cold);
-    let pool = world.snapshot().await.pools.remove(0);
+    let pool = pool_of(world.snapshot().await);
     assert_eq!((pool.hits, pool.misses), (0, 1));
     world.end().await;
 
@@ -243,5 +244,75 @@ async fn a_sandbox_that_outlives_its_kill_holds_nobody_up_and_is_removed_later()
     world.engine.pretend_to_kill(false);
     pass(Duration::from_secs(70)).await;
     until("its removal", async || (!world.engine.alive().contains(&engine_id)).then_some(())).await;
+    world.end().await;
+}
+
+fn three_steps(program: &str) -> serde_json::Value {
+    json!({"steps": [{"argv": [program]}, {"argv": ["b"]}, {"argv": ["c"]}]})
+}
+
+#[tokio::test(start_paused = true)]
+async fn each_steps_output_and_end_are_told_apart() {
+    let world = World::new().await;
+    let acts = [Act::out("one"), Act::err("uno"), Act::NextStep(0), Act::NextStep(0), Act::out("three"), Act::Exit(7)];
+    world.engine.script("steps", Script::new(acts));
+    let row = world.propose_as("ada", &three_steps("steps")).await.unwrap().row;
+    world.approve(&row).await.unwrap();
+    let row = world.stands(&row, "finished").await;
+    let end = row.end.as_ref().unwrap();
+    let exits: Vec<_> = end.steps.iter().map(|step| step.exit_code).collect();
+    assert_eq!((exits, end.step, end.exit_code), (vec![Some(0), Some(0), Some(7)], 2, Some(7)));
+    let bytes: Vec<_> = end.steps.iter().map(|step| (step.stdout_bytes, step.stderr_bytes)).collect();
+    assert_eq!(bytes, [(3, 3), (0, 0), (5, 0)]);
+    let path = format!("/v1/proposals/{}/output", row.id);
+    let mut lines = world.operator().follow::<FollowLine>(&path).await.unwrap();
+    let mut seen = Vec::new();
+    while let Some(line) = lines.next().await {
+        if let FollowLine::Output { step, stream, data, .. } = line.unwrap() {
+            seen.push((step, stream, String::from_utf8(data.0).unwrap()));
+        }
+    }
+    let of = |step, stream, text: &str| (step, stream, text.to_owned());
+    let wanted =
+        [of(0, OutputStream::Stdout, "one"), of(0, OutputStream::Stderr, "uno"), of(2, OutputStream::Stdout, "three")];
+    assert_eq!(seen, wanted);
+    world.end().await;
+}
+
+#[tokio::test(start_paused = true)]
+async fn a_sandbox_that_ends_without_a_word_leaves_its_steps_unknown_and_the_rest_not_run() {
+    let world = World::new().await;
+    world.engine.script("steps", Script::new([Act::out("one"), Act::NextStep(0), Act::out("two"), Act::Die]));
+    let row = world.propose_as("ada", &three_steps("steps")).await.unwrap().row;
+    world.approve(&row).await.unwrap();
+    let end = world.stands(&row, "finished").await.end.unwrap();
+    let kinds: Vec<_> = end.steps.iter().map(|step| step.kind).collect();
+    assert_eq!((end.kind, end.step), (EndKind::Lost, 1));
+    assert_eq!(kinds, [StepKind::Lost, StepKind::Lost, StepKind::Skipped]);
+    world.end().await;
+}
+
+#[tokio::test(start_paused = true)]
+async fn whoever_follows_is_told_which_step_runs() {
+    let world = World::new().await;
+    world.engine.script("steps", Script::new([Act::NextStep(0), Act::Gate("on"), Act::NextStep(0), Act::Hang]));
+    let mut lines = world.follow(&three_steps("steps"), false).await.unwrap();
+    let row = next_line("the proposal", &mut lines, |line| match line {
+        FollowLine::Proposal(row) => Some(*row),
+        _ => None,
+    })
+    .await;
+    world.approve(&row).await.unwrap();
+    for wanted in [1, 2] {
+        next_line("the step", &mut lines, |line| match line {
+            FollowLine::Proposal(row) => row.run.filter(|run| (run.step, run.steps) == (wanted, 3)),
+            _ => None,
+        })
+        .await;
+        world.engine.open("on");
+    }
+    world.kill(&row).await.unwrap();
+    let end = world.stands(&row, "finished").await.end.unwrap();
+    assert_eq!((end.kind, end.step, end.steps[2].kind), (EndKind::Killed, 2, StepKind::Stopped));
     world.end().await;
 }

@@ -4,6 +4,7 @@ use std::os::unix::fs::PermissionsExt as _;
 use std::sync::Arc;
 
 use brig::config::Settings;
+use brig::config::settings::EngineSettings;
 use brig::engine::scripted::ScriptedEngine;
 use brig::supervisor::{self, Options, process};
 use brig_core::problem::Code;
@@ -11,7 +12,13 @@ use brig_core::problem::Code;
 use crate::support::world::{World, bounded, places_in};
 
 fn settings() -> Settings {
-    Settings { engine_address: Some("unix:///nonexistent/docker.sock".to_owned()), ..Settings::default() }
+    Settings {
+        engine: EngineSettings {
+            address: Some("unix:///nonexistent/docker.sock".to_owned()),
+            ..EngineSettings::default()
+        },
+        ..Settings::default()
+    }
 }
 
 #[tokio::test]

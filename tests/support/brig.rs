@@ -16,7 +16,7 @@ use tempfile::TempDir;
 use tokio::io::{AsyncBufReadExt as _, AsyncRead, AsyncReadExt as _, BufReader};
 use tokio::process::{Child, ChildStdout, Command};
 
-use super::docker::{containers, daemon, until, volumes};
+use super::docker::{containers, daemon, remove_built, until, volumes};
 use super::schema::{answer_of, assert_printed};
 
 /// Longer than anything here takes on a machine that is busy with other things.
@@ -204,7 +204,8 @@ impl Brig {
     }
 
     pub async fn pool(&self) -> Value {
-        self.rows(&["pools"]).await.remove(0)
+        let rows = self.rows(&["pools"]).await;
+        rows.into_iter().find(|row| row["profile"] == "shell").expect("the pool of the profile")
     }
 
     pub async fn pool_is_full(&self) {
@@ -316,6 +317,7 @@ async fn clean(install: &str) -> Vec<String> {
         volumes.is_empty()
     })
     .await;
+    remove_built(&docker, install).await;
     left
 }
 

@@ -8,16 +8,16 @@ use std::time::{Duration, Instant};
 use bollard::Docker;
 use bollard::models::ContainerSummaryStateEnum;
 use bollard::query_parameters::{
-    InspectContainerOptions, ListContainersOptionsBuilder, ListVolumesOptionsBuilder, RemoveContainerOptionsBuilder,
-    RemoveVolumeOptionsBuilder,
+    InspectContainerOptions, ListContainersOptionsBuilder, ListImagesOptionsBuilder, ListVolumesOptionsBuilder,
+    RemoveContainerOptionsBuilder, RemoveImageOptionsBuilder, RemoveVolumeOptionsBuilder,
 };
 use brig::engine::docker::{DockerEngine, DockerSettings};
 use brig::engine::{ArmedSandbox, Engine, Owner};
 use brig_core::id::SandboxId;
 use brig_core::problem::Problem;
-use brig_core::profile::{Cage, Network, ResolvedImage, SandboxSpec};
+use brig_core::profile::{Cage, Interpreter, Network, ResolvedImage, SandboxSpec};
 use brig_core::proposal::OutputStream;
-use brig_init::wire::{Fence, FenceFinder, Request, Step, Stream, Trailer};
+use brig_init::wire::{Fence, FenceFinder, Found, Request, Step, Stream, Trailer};
 use futures_util::StreamExt as _;
 use tokio::io::AsyncWriteExt as _;
 
@@ -127,6 +127,22 @@ async fn clean(install: &str) {
         volumes.is_empty() && containers(&docker, install).await.is_empty()
     })
     .await;
+    remove_built(&docker, install).await;
+}
+
+/// Removes the images that were built. Those of the machine's own programs are every test's.
+pub async fn remove_built(docker: &Docker, install: &str) {
+    let filters = HashMap::from([("label", vec![format!("brig.image={install}"), "brig.build".to_owned()])]);
+    until("the images that were built are removed", BOUND, async || {
+        let options = ListImagesOptionsBuilder::new().filters(&filters).build();
+        let images = docker.list_images(Some(options)).await.unwrap_or_default();
+        for image in &images {
+            let options = RemoveImageOptionsBuilder::new().force(true).build();
+            let _ = docker.remove_image(&image.id, Some(options), None).await;
+        }
+        images.is_empty()
+    })
+    .await;
 }
 
 pub fn settings(install: &str, address: Option<&str>) -> DockerSettings {
@@ -135,6 +151,8 @@ pub fn settings(install: &str, address: Option<&str>) -> DockerSettings {
         host: "test-host".to_owned(),
         owner: Owner { pid: std::process::id(), started: 42 },
         address: address.map(str::to_owned),
+        context: None,
+        tls: None,
     }
 }
 
@@ -177,6 +195,7 @@ fn ours(install: &str) -> HashMap<&'static str, Vec<String>> {
 pub fn cage() -> Cage {
     Cage {
         image: "brig.invalid/tests:1".to_owned(),
+        build: None,
         userland_fallback: true,
         user: "65534:65534".to_owned(),
         working_dir: "/sandbox".to_owned(),
@@ -191,7 +210,10 @@ pub fn cage() -> Cage {
         scratch_size: 16 << 20,
         secrets: BTreeMap::new(),
         volumes: Vec::new(),
-        interpreters: BTreeMap::new(),
+        interpreters: BTreeMap::from([(
+            "python".to_owned(),
+            Interpreter { command: vec!["python3".to_owned(), "-I".to_owned()], prewarm: false },
+        )]),
         scratch_exec: true,
     }
 }
@@ -222,6 +244,7 @@ pub fn request(argv: &[&str], stdin: &[u8], deadline_ms: u64) -> Vec<u8> {
         argv: argv.iter().map(|argument| argument.as_bytes()).collect(),
         env: vec![(b"PATH", b"/usr/local/bin:/usr/bin"), (b"HOME", b"/sandbox")],
         cwd: b"/sandbox",
+        code: None,
     };
     let request = Request {
         nonce: NONCE,
@@ -229,6 +252,7 @@ pub fn request(argv: &[&str], stdin: &[u8], deadline_ms: u64) -> Vec<u8> {
         keep_going: false,
         rlimits: vec![],
         steps: vec![step],
+        marks: vec![],
         files: vec![],
         stdin,
     };
@@ -237,9 +261,13 @@ pub fn request(argv: &[&str], stdin: &[u8], deadline_ms: u64) -> Vec<u8> {
 
 /// Runs `argv` to both fences.
 pub async fn run(sandbox: &mut ArmedSandbox, argv: &[&str], stdin: &[u8]) -> Ran {
-    let request = request(argv, stdin, 50_000);
+    send(sandbox, &request(argv, stdin, 50_000)).await
+}
+
+/// Sends a request, and waits for both fences.
+pub async fn send(sandbox: &mut ArmedSandbox, request: &[u8]) -> Ran {
     let begun = Instant::now();
-    sandbox.stdin.write_all(&request).await.unwrap();
+    sandbox.stdin.write_all(request).await.unwrap();
     sandbox.stdin.flush().await.unwrap();
     let running = fences(sandbox);
     let (stdout, stderr, trailer) = tokio::time::timeout(BOUND, running).await.expect("an end within the bound");
@@ -257,7 +285,7 @@ async fn fences(sandbox: &mut ArmedSandbox) -> (String, String, Trailer) {
         for piece in scan.output {
             texts[at].extend_from_slice(piece);
         }
-        if let Some(fence) = scan.fence
+        if let Some(Found::Fence(fence)) = scan.found
             && let Fence::Stderr(found) = fence.expect("a fence of this version")
         {
             trailer = Some(found);

@@ -229,6 +229,7 @@ pub fn ended(id: &str, kind: EndKind, exit_code: Option<i32>, signal: Option<i32
         by: by.map(str::to_owned),
         note: String::new(),
         step: 0,
+        steps: Vec::new(),
         usage: RunUsage::default(),
         output: OutputSummary::default(),
         at: Wall(2),

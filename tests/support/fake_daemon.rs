@@ -20,22 +20,31 @@ pub enum Pulls {
 
 /// Listens at `socket` from now on.
 pub fn start(socket: &Path, pulls: Pulls) {
+    listen(socket, pulls, "1.41");
+}
+
+/// Listens as a Docker from before 20.10 would.
+pub fn too_old(socket: &Path) {
+    listen(socket, Pulls::Hang, "1.40");
+}
+
+fn listen(socket: &Path, pulls: Pulls, version: &'static str) {
     let listener = UnixListener::bind(socket).unwrap();
     let has_image = Arc::new(AtomicBool::new(false));
     tokio::spawn(async move {
         while let Ok((stream, _)) = listener.accept().await {
-            tokio::spawn(answer(stream, pulls, Arc::clone(&has_image)));
+            tokio::spawn(answer(stream, pulls, version, Arc::clone(&has_image)));
         }
     });
 }
 
-async fn answer(mut stream: UnixStream, pulls: Pulls, has_image: Arc<AtomicBool>) {
+async fn answer(mut stream: UnixStream, pulls: Pulls, version: &str, has_image: Arc<AtomicBool>) {
     let mut head = vec![0; 8192];
     let length = stream.read(&mut head).await.unwrap();
     let head = String::from_utf8_lossy(&head[..length]).into_owned();
     let line = head.lines().next().unwrap_or_default().to_owned();
     let (status, body) = match line.as_str() {
-        line if line.contains("/version") => ("200 OK", r#"{"Version":"99","ApiVersion":"1.41"}"#.to_owned()),
+        line if line.contains("/version") => ("200 OK", format!(r#"{{"Version":"99","ApiVersion":"{version}"}}"#)),
         line if line.contains("/info") => {
             let processor = std::env::consts::ARCH;
             let body =

@@ -10,7 +10,7 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use brig::api::client::{Client, Lines};
-use brig::api::wire::{Done, FollowLine, ProposalDetail, ProposalRow, Snapshot, Update};
+use brig::api::wire::{Done, FollowLine, PoolRow, ProposalDetail, ProposalRow, Snapshot, Update};
 use brig::config::{Places, Settings};
 use brig::engine::scripted::ScriptedEngine;
 use brig::supervisor::{self, Options, process};
@@ -299,6 +299,11 @@ impl Told {
             FollowLine::Alive => {}
         }
     }
+}
+
+/// The pool of the profile `shell`.
+pub fn pool_of(snapshot: Snapshot) -> PoolRow {
+    snapshot.pools.into_iter().find(|pool| pool.profile == "shell").expect("the pool of the profile")
 }
 
 /// The next line of a stream for which `look` finds something.

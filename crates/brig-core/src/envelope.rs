@@ -88,6 +88,12 @@ impl Envelope {
         Hash::of(&self.encode())
     }
 
+    /// How many steps there are.
+    #[must_use]
+    pub fn step_count(&self) -> u32 {
+        u32::try_from(self.steps.len()).unwrap_or(u32::MAX)
+    }
+
     /// Bytes of memory that it takes, as far as its agent has decided about that.
     #[must_use]
     pub fn weight(&self) -> usize {

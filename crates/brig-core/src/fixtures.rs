@@ -11,6 +11,7 @@ use crate::profile::{
 pub fn cage() -> Cage {
     Cage {
         image: "busybox:1.37".into(),
+        build: None,
         userland_fallback: false,
         user: "65534:65534".into(),
         working_dir: "/sandbox".into(),
@@ -38,7 +39,7 @@ pub fn profile() -> Profile {
         cage: cage(),
         timeout_ms: 10_000,
         output_limit: 1 << 20,
-        pool: PoolPolicy { target: 2, max: 4, max_age_ms: 600_000 },
+        pool: PoolPolicy { min: 2, target: 2, max: 4, max_age_ms: 600_000 },
         approval: Approval { mode: ApprovalMode::Ask, expires_ms: 60_000 },
     }
 }

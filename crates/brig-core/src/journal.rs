@@ -12,9 +12,11 @@ use serde::{Deserialize, Serialize};
 use crate::encoding::Encoder;
 use crate::envelope::Envelope;
 use crate::id::{ProposalId, SandboxId};
+use crate::pool::PoolOrder;
 use crate::problem::Problem;
 use crate::profile::Hash;
 use crate::proposal::{Agent, Operator, Ruling, RunEnd, Verdict};
+use crate::retention::Limit;
 use crate::time::Wall;
 
 /// One thing that happened.
@@ -85,6 +87,15 @@ pub enum Entry {
         /// Who.
         operator: Operator,
     },
+    /// An operator told a pool something.
+    PoolOrdered {
+        /// The pool's profile.
+        profile: String,
+        /// What.
+        order: PoolOrder,
+        /// Who.
+        operator: Operator,
+    },
     /// The one end of a run.
     Ended {
         /// Which proposal.
@@ -99,8 +110,38 @@ pub enum Entry {
         /// Since when.
         since: Wall,
     },
+    /// The output of runs that are over is being removed. That they wrote it, and its hashes, stay in their ends.
+    OutputPruned {
+        /// Whose.
+        runs: Vec<PrunedRun>,
+        /// Why.
+        limit: Limit,
+    },
+    /// The oldest entries were removed together with the making of this one, which carries the chain on: what is left
+    /// begins after the entry `through`.
+    JournalPruned {
+        /// The number of the last one that was removed.
+        through: u64,
+        /// Its hash.
+        hash: Hash,
+        /// How many were removed with it.
+        entries: u64,
+        /// Why.
+        limit: Limit,
+    },
     /// A supervisor ended in good order.
     Stopped {},
+}
+
+/// A run whose output was removed.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
+pub struct PrunedRun {
+    /// Its proposal.
+    pub id: ProposalId,
+    /// The number of the entry that is its end.
+    pub ended: u64,
+    /// Bytes of disk that its output took.
+    pub bytes: u64,
 }
 
 impl Entry {
@@ -114,7 +155,12 @@ impl Entry {
             | Self::Launched { id, .. }
             | Self::KillRequested { id, .. }
             | Self::Ended { id, .. } => Some(id),
-            Self::Started { .. } | Self::Gap { .. } | Self::Stopped {} => None,
+            Self::Started { .. }
+            | Self::PoolOrdered { .. }
+            | Self::Gap { .. }
+            | Self::OutputPruned { .. }
+            | Self::JournalPruned { .. }
+            | Self::Stopped {} => None,
         }
     }
 

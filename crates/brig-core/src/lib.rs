@@ -12,6 +12,7 @@ pub mod encoding;
 pub mod envelope;
 #[cfg(test)]
 mod fixtures;
+pub mod histogram;
 pub mod id;
 pub mod journal;
 pub mod machine;
@@ -21,5 +22,6 @@ pub mod pool;
 pub mod problem;
 pub mod profile;
 pub mod proposal;
+pub mod retention;
 pub mod time;
 pub mod visible;

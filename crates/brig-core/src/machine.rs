@@ -34,6 +34,7 @@ mod recording;
 mod restore;
 mod runs;
 mod sandbox;
+mod steering;
 #[cfg(test)]
 mod tests;
 
@@ -42,6 +43,7 @@ pub use pools::{ImageState, Pool, PoolState};
 pub use proposals::{Phase, Proposal};
 pub use restore::RememberedKey;
 pub use sandbox::{Sandbox, SandboxState};
+pub use steering::{Hold, Replacing, SetByHand, Steering};
 
 use event::Batch;
 
@@ -122,6 +124,8 @@ pub struct State {
     pools: BTreeMap<String, Pool>,
     engine: EngineState,
     journal_problem: Option<(Problem, Wall)>,
+    /// The journal can be written, but has no room for anything new.
+    journal_full: Option<(Problem, Wall)>,
     /// A try of the journal is due, or is being recorded.
     journal_retry: bool,
     batches: HashMap<u64, Batch>,
@@ -131,6 +135,8 @@ pub struct State {
     next_request: u64,
     queued: usize,
     timers: BTreeSet<(Mono, Timer)>,
+    /// The last lease of all pools.
+    last_lease: Option<Mono>,
     /// The time of each timer that is set.
     alarms: HashMap<Timer, Mono>,
     changes: Changes,
@@ -156,6 +162,7 @@ impl State {
             pools: BTreeMap::new(),
             engine: EngineState::Unknown,
             journal_problem: None,
+            journal_full: None,
             journal_retry: false,
             batches: HashMap::new(),
             next_batch: 0,
@@ -164,6 +171,7 @@ impl State {
             next_request: 0,
             queued: 0,
             timers: BTreeSet::new(),
+            last_lease: None,
             alarms: HashMap::new(),
             changes: Changes::default(),
             effects: Vec::new(),
@@ -187,6 +195,10 @@ impl State {
                 let killed = self.kill(&target, &operator, now).map(|()| Answer::Done);
                 self.answer(ticket, killed);
             }
+            Event::Steer { ticket, profile, order, operator } => {
+                let steered = self.steer(ticket, &profile, order, operator, now);
+                self.answer_problem(ticket, steered);
+            }
             Event::Recorded { batch, result } => self.recorded(batch, result, now),
             Event::ImageProgress { profile, request, line } => self.image_progress(&profile, request, line),
             Event::ImageResolved { profile, request, result } => self.image_resolved(&profile, request, result, now),
@@ -194,14 +206,17 @@ impl State {
             Event::Armed { sandbox, result } => self.armed(&sandbox, result, now),
             Event::Started { sandbox } => self.started(&sandbox, now),
             Event::Refused { sandbox } => self.refused(&sandbox, now),
+            Event::StepBegan { sandbox, step } => self.step_began(&sandbox, step),
             Event::OutputFull { sandbox } => self.output_full(&sandbox),
             Event::Ended { sandbox, report } => self.ended(&sandbox, report, now),
-            Event::Gone { sandbox } => self.gone(&sandbox, now),
+            Event::Gone { sandbox, why } => self.gone(&sandbox, why, now),
+            Event::Unwell { sandbox, problem } => self.unwell(&sandbox, problem, now),
             Event::Died { engine_id } => self.died(&engine_id, now),
             Event::OutOfMemory { engine_id } => self.out_of_memory(&engine_id),
             Event::EngineUp => self.engine_up(),
             Event::EngineDown { problem } => self.engine_down(problem, now),
             Event::Profiles { profiles } => self.set_profiles(profiles, now),
+            Event::JournalFull { problem } => self.journal_full(problem, now),
             Event::Tick => {}
             Event::Shutdown => self.shutdown(now),
         }
@@ -270,10 +285,10 @@ impl State {
         &self.engine
     }
 
-    /// Why the journal cannot be written, and since when.
+    /// Why the journal cannot be written or has no room, and since when. Nothing new runs meanwhile.
     #[must_use]
-    pub const fn journal_problem(&self) -> Option<&(Problem, Wall)> {
-        self.journal_problem.as_ref()
+    pub fn journal_problem(&self) -> Option<&(Problem, Wall)> {
+        self.journal_problem.as_ref().or(self.journal_full.as_ref())
     }
 
     /// What the operator has set.

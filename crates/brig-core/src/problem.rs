@@ -99,6 +99,8 @@ codes! {
     ShuttingDown = "shutting_down",
     /// The journal cannot be written, so nothing new runs.
     JournalFailed = "journal_failed",
+    /// It was removed by a limit on what is kept.
+    Pruned = "pruned",
     /// A settings file is wrong.
     Config = "config",
     /// A file or a socket of brig's own cannot be made or read.
@@ -111,6 +113,8 @@ codes! {
     EngineRefused = "engine_refused",
     /// The daemon or the sandbox answered what cannot be understood.
     EngineProtocol = "engine_protocol",
+    /// An interpreter that a profile wants in advance cannot be started, or ended while it waited.
+    InterpreterFailed = "interpreter_failed",
     /// The image is not here and cannot be brought here.
     ImageUnavailable = "image_unavailable",
     /// A secret that the profile names cannot be had.

@@ -48,8 +48,11 @@ impl Profile {
 /// What a sandbox is made of: all that is fixed when it is created. Part of what an operator approves.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
 pub struct Cage {
-    /// The image's reference, as in `busybox:1.37`.
+    /// The image's reference, as in `busybox:1.37`. With `build`, the name of what is built: it changes with the content.
     pub image: String,
+    /// What the image is built from, where it is not pulled.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub build: Option<Build>,
     /// Whether brig may make an image from this machine's own userland when `image` cannot be had.
     pub userland_fallback: bool,
     /// `uid:gid`, numeric, neither of them 0.
@@ -88,9 +91,25 @@ pub struct Cage {
 }
 
 impl Cage {
+    /// Where the code of a step lies when it runs, from step 0 on: in the working directory, so that what is beside it is
+    /// found, under a name that is no module's.
+    #[must_use]
+    pub fn code_path(&self, step: usize, language: &str) -> String {
+        let extension = match language {
+            "python" => ".py",
+            "node" => ".js",
+            _ => "",
+        };
+        format!("{}/.code-{}{extension}", self.working_dir.trim_end_matches('/'), step + 1)
+    }
+
     /// Writes every field, in order.
     pub(crate) fn encode(&self, out: &mut Encoder) {
-        out.text(&self.image).flag(self.userland_fallback).text(&self.user).text(&self.working_dir);
+        out.text(&self.image).flag(self.build.is_some());
+        if let Some(build) = &self.build {
+            build.encode(out);
+        }
+        out.flag(self.userland_fallback).text(&self.user).text(&self.working_dir);
         out.u64(self.environment.len() as u64);
         for (name, value) in &self.environment {
             out.text(name).text(value);
@@ -125,6 +144,71 @@ impl Cage {
     }
 }
 
+/// What an image is built from, as `build` of a Compose file has it.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
+pub struct Build {
+    /// Where the files are.
+    pub context: Context,
+    /// The Dockerfile's path in the context.
+    pub dockerfile: String,
+    /// Values for the Dockerfile's `ARG`s.
+    pub args: BTreeMap<String, String>,
+    /// The stage that is built, if not the last.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub target: Option<String>,
+    /// Over every file of the context, as it was when the profile was read.
+    pub content: Hash,
+}
+
+impl Build {
+    /// Names the image, after the profile and all that it is built from.
+    #[must_use]
+    pub fn reference(&self, profile: &str) -> String {
+        let mut out = Encoder::new(b"brig-build-1");
+        out.text(&self.dockerfile).nested(|out| self.encode_arguments(out)).text(&self.content.hex());
+        format!("brig-build:{profile}-{}", &out.hash().hex()[..12])
+    }
+
+    fn encode(&self, out: &mut Encoder) {
+        let (kind, place) = match &self.context {
+            Context::Directory(path) => ("directory", path),
+            Context::Shipped(name) => ("shipped", name),
+        };
+        out.text(kind).text(place).text(&self.dockerfile);
+        self.encode_arguments(out);
+        out.text(&self.content.hex());
+    }
+
+    fn encode_arguments(&self, out: &mut Encoder) {
+        out.u64(self.args.len() as u64);
+        for (name, value) in &self.args {
+            out.text(name).text(value);
+        }
+        out.text(self.target.as_deref().unwrap_or(""));
+    }
+}
+
+/// Where the files are that an image is built from.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
+#[serde(rename_all = "lowercase")]
+pub enum Context {
+    /// A directory of the supervisor's machine, by its absolute path.
+    Directory(String),
+    /// Files that brig itself carries, by the name of the profile that they came with.
+    Shipped(String),
+}
+
+impl Context {
+    /// For people.
+    #[must_use]
+    pub fn text(&self) -> String {
+        match self {
+            Self::Directory(path) => path.clone(),
+            Self::Shipped(name) => format!("what brig ships for {name}"),
+        }
+    }
+}
+
 /// Where the value of a secret variable is taken from when a run begins.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
 #[serde(rename_all = "lowercase")]
@@ -155,6 +239,9 @@ pub struct Volume {
     /// Absolute path in the sandbox.
     pub target: String,
 }
+
+/// Languages whose interpreters can be started before a request comes.
+pub const PREWARMED: [&str; 2] = ["node", "python"];
 
 /// What runs code of one language.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
@@ -195,9 +282,11 @@ impl Network {
 /// How many sandboxes of a profile are kept warm.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
 pub struct PoolPolicy {
-    /// Warm and unused at rest. 0: every run is a cold start.
+    /// Warm and unused when nothing has run for an hour. At most `target`.
+    pub min: u32,
+    /// Warm and unused at rest; more while there is more demand. 0: a run that comes alone is a cold start.
     pub target: u32,
-    /// Sandboxes at once, in whatever state. Runs over it wait their turn.
+    /// Sandboxes at once, in whatever state. Runs over it wait their turn. At least `target`.
     pub max: u32,
     /// Milliseconds after which an unused sandbox is replaced.
     pub max_age_ms: u64,
@@ -314,6 +403,8 @@ pub enum ImageSource {
     Local,
     /// It was pulled just now.
     Pulled,
+    /// It was built from what the profile's `build` names.
+    Built,
     /// brig made it from this machine's own userland, as the profile's image could not be had.
     Userland,
 }
@@ -376,6 +467,30 @@ mod tests {
             |it| it.cage.runtime = Some("runsc".into()),
         ];
         assert!(other.into_iter().all(|change| with(change) != base.content_hash()));
+    }
+
+    #[test]
+    fn a_built_image_has_another_name_when_anything_of_it_is_another() {
+        let build = Build {
+            context: Context::Directory("/a".into()),
+            dockerfile: "Dockerfile".into(),
+            args: BTreeMap::from([("A".to_owned(), "1".to_owned())]),
+            target: None,
+            content: Hash::of(b"x"),
+        };
+        let changes: [fn(&mut Build); 4] = [
+            |it| it.dockerfile.push('x'),
+            |it| it.target = Some("a".into()),
+            |it| it.content = Hash::of(b"y"),
+            |it| it.args.clear(),
+        ];
+        for change in changes {
+            let mut other = build.clone();
+            change(&mut other);
+            assert_ne!(other.reference("p"), build.reference("p"));
+        }
+        let moved = Build { context: Context::Directory("/b".into()), ..build.clone() };
+        assert_eq!(moved.reference("p"), build.reference("p"), "the same files, elsewhere");
     }
 
     #[test]

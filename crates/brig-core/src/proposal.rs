@@ -186,12 +186,51 @@ pub struct RunEnd {
     /// The step that was running when the run was stopped, else the first one that failed, else the last; from 0.
     #[serde(default)]
     pub step: u32,
+    /// How each step ended, in order. Empty where there was only one, and where nobody saw the run.
+    #[serde(default, skip_serializing_if = "Vec::is_empty")]
+    pub steps: Vec<StepEnd>,
     /// What it used.
     pub usage: RunUsage,
     /// What it wrote.
     pub output: OutputSummary,
     /// When.
     pub at: Wall,
+}
+
+/// How one of several steps ended.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
+pub struct StepEnd {
+    /// In one word.
+    pub kind: StepKind,
+    /// The exit status, where it exited by itself; 126 or 127 where it could not be started.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub exit_code: Option<i32>,
+    /// The signal that ended it, where one did.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub signal: Option<i32>,
+    /// Why it could not be started.
+    #[serde(default, skip_serializing_if = "String::is_empty")]
+    pub note: String,
+    /// Microseconds that it took.
+    pub wall_us: u64,
+    /// Bytes kept of the standard output while it ran.
+    pub stdout_bytes: u64,
+    /// Bytes kept of the standard error while it ran.
+    pub stderr_bytes: u64,
+}
+
+/// The ways in which one of several steps ends.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
+#[serde(rename_all = "lowercase")]
+pub enum StepKind {
+    /// By itself, by exit or by signal.
+    Exited,
+    /// With the run, which was stopped while it ran; why is in the run's end.
+    Stopped,
+    /// It did not run.
+    Skipped,
+    /// Nobody knows. Never a success.
+    Lost,
 }
 
 /// The ways in which a run ends.
@@ -264,10 +303,38 @@ pub struct RunReport {
     pub outcome: Outcome,
     /// As in [`RunEnd::step`].
     pub step: u32,
+    /// The step whose output reached the limit, if one did.
+    pub full_at: Option<u32>,
+    /// What was seen of the steps that began, in order; where only later ones were seen, of those before too.
+    pub steps: Vec<StepReport>,
     /// What it used, as far as known.
     pub usage: RunUsage,
     /// What it wrote.
     pub output: OutputSummary,
+}
+
+/// What was seen of one step.
+#[derive(Clone, Debug, Default, PartialEq, Eq)]
+pub struct StepReport {
+    /// How it ended by itself; nothing where it did not, or where nobody has said so.
+    pub how: Option<StepHow>,
+    /// Microseconds that it took.
+    pub wall_us: u64,
+    /// Bytes kept of the standard output.
+    pub stdout_bytes: u64,
+    /// Bytes kept of the standard error.
+    pub stderr_bytes: u64,
+}
+
+/// How a step ended by itself.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub enum StepHow {
+    /// It exited with this status.
+    Exited(i32),
+    /// It was ended by this signal.
+    Signalled(i32),
+    /// It could not be started: the system's error number and words.
+    NotStarted(i32, String),
 }
 
 /// What init said of a run.
@@ -342,6 +409,19 @@ impl EndKind {
             Self::Killed => "killed",
             Self::Output => "output",
             Self::Memory => "memory",
+            Self::Lost => "lost",
+        }
+    }
+}
+
+impl StepKind {
+    /// The words.
+    #[must_use]
+    pub const fn text(self) -> &'static str {
+        match self {
+            Self::Exited => "exited",
+            Self::Stopped => "stopped with the run",
+            Self::Skipped => "not run",
             Self::Lost => "lost",
         }
     }

@@ -35,35 +35,70 @@ pub fn lines(bytes: &[u8]) -> impl Iterator<Item = String> + '_ {
     bytes.split_inclusive(|&byte| byte == b'\n').map(|part| line(part.strip_suffix(b"\n").unwrap_or(part)))
 }
 
-/// A command as one line: arguments quoted as a POSIX shell would need them, steps apart by ` ⏵ `, all of it visible.
+/// One step, as [`command`] shows it.
+#[derive(Clone, Copy, Debug)]
+pub struct Shown<'a> {
+    /// Language and source of code, and nothing for a program.
+    pub code: Option<(&'a str, &'a [u8])>,
+    /// Program and arguments; of code the arguments alone.
+    pub argv: &'a [crate::blob::Blob],
+}
+
+impl<'a> From<&'a [crate::blob::Blob]> for Shown<'a> {
+    fn from(argv: &'a [crate::blob::Blob]) -> Self {
+        Self { code: None, argv }
+    }
+}
+
+impl<'a> From<&'a crate::envelope::Step> for Shown<'a> {
+    fn from(step: &'a crate::envelope::Step) -> Self {
+        let code = step.code.as_ref().map(|code| (code.language.as_str(), code.source.0.as_slice()));
+        Self { code, argv: &step.argv }
+    }
+}
+
+/// A command as one line: arguments quoted as a POSIX shell would need them, steps apart by ` ⏵ `, all of it visible. Code
+/// stands behind its language, its arguments and a `›`, with `⏎` for its line ends: both are shown as marks where they
+/// occur in a text, so that no command looks like code and no code like other code.
 #[must_use]
-pub fn command<'a>(steps: impl IntoIterator<Item = &'a [crate::blob::Blob]>) -> String {
+pub fn command<'a, S: Into<Shown<'a>>>(steps: impl IntoIterator<Item = S>) -> String {
     let mut out = String::new();
-    for (at, argv) in steps.into_iter().enumerate() {
+    for (at, step) in steps.into_iter().enumerate() {
+        let Shown { code, argv } = step.into();
         if at > 0 {
             out.push_str(" ⏵ ");
         }
+        out.push_str(code.map_or("", |(language, _)| language));
         for (at, argument) in argv.iter().enumerate() {
-            if at > 0 {
+            if at > 0 || code.is_some() {
                 out.push(' ');
             }
             out.push_str(&line(&quoted(&argument.0)));
+        }
+        if let Some((_, source)) = code {
+            out.push_str("› ");
+            for part in source.split_inclusive(|&byte| byte == b'\n') {
+                let text = part.strip_suffix(b"\n");
+                out.push_str(&line(text.unwrap_or(part)));
+                out.push_str(if text.is_some() { "⏎" } else { "" });
+            }
         }
     }
     out
 }
 
+/// The beginning of a step: of its code, and of its arguments.
+type Cut<'a> = (Option<(&'a str, &'a [u8])>, Vec<crate::blob::Blob>);
+
 /// The first characters of what [`command`] gives, and whether that is all of it. Costs no more than what it returns,
 /// however long the command is.
 #[must_use]
-pub fn command_within<'a>(
-    steps: impl IntoIterator<Item = &'a [crate::blob::Blob]>,
-    characters: usize,
-) -> (String, bool) {
+pub fn command_within<'a, S: Into<Shown<'a>>>(steps: impl IntoIterator<Item = S>, characters: usize) -> (String, bool) {
     // A character comes of at most four bytes, and no byte without one.
     let (mut left, mut cut) = (4 * characters, false);
-    let mut short: Vec<Vec<crate::blob::Blob>> = Vec::new();
-    for argv in steps {
+    let mut short: Vec<Cut<'_>> = Vec::new();
+    for step in steps {
+        let Shown { code, argv } = step.into();
         let mut kept = Vec::new();
         for argument in argv {
             if left == 0 {
@@ -76,12 +111,19 @@ pub fn command_within<'a>(
             // An empty argument shows as two quotes.
             left = left.saturating_sub(length + 1);
         }
-        short.push(kept);
+        let code = code.map(|(language, source)| {
+            let length = if cut { 0 } else { source.len().min(left) };
+            cut |= length < source.len();
+            // A step takes room of its own even if there is nothing in it.
+            left = left.saturating_sub(length + language.len() + 1);
+            (language, &source[..length])
+        });
+        short.push((code, kept));
         if cut {
             break;
         }
     }
-    let line = command(short.iter().map(Vec::as_slice));
+    let line = command(short.iter().map(|(code, argv)| Shown { code: *code, argv }));
     match line.char_indices().nth(characters) {
         Some((end, _)) => (line[..end].to_owned(), false),
         None => (line, !cut),
@@ -224,7 +266,7 @@ fn is_plain(character: char) -> bool {
         // the order of arguments could be read the wrong way round.
         | '\u{0590}'..='\u{08FF}' | '\u{FB1D}'..='\u{FDFF}' | '\u{FE70}'..='\u{FEFE}'
         | '\u{10800}'..='\u{10FFF}' | '\u{1E800}'..='\u{1EFFF}'
-        | '\u{23F5}'                            // our own mark between steps
+        | '\u{23F5}' | '\u{23CE}'               // our own marks between steps and lines of code
     );
     // Width 0 are combining marks, which draw over their neighbour; `None` are the C1 controls.
     !hidden && character.width().is_some_and(|width| width > 0)
@@ -278,6 +320,25 @@ mod tests {
         assert_eq!(command([argv(&["ls", "a b", "", "it's"]).as_slice()]), r"ls 'a b' '' 'it'\''s'");
         assert_eq!(command([argv(&["a"]).as_slice(), argv(&["b"]).as_slice()]), "a ⏵ b");
         assert_eq!(command([argv(&["a", "⏵", "b"]).as_slice()]), "a ⟨U+23F5⟩ b");
+    }
+
+    #[test]
+    fn code_looks_like_no_command_and_like_no_other_code() {
+        let arguments: Vec<Blob> = vec!["a b".into()];
+        let none: Vec<Blob> = Vec::new();
+        fn code<'a>(source: &'a str, argv: &'a [Blob]) -> Shown<'a> {
+            Shown { code: Some(("python", source.as_bytes())), argv }
+        }
+        assert_eq!(command([code("print(1)", &none)]), "python› print(1)");
+        assert_eq!(command([code("a\n  b\r\n", &arguments)]), "python 'a b'› a⏎  b⟨U+000D⟩⏎");
+        let both = [code("", &none), code("x ⏎ ⏵ ›", &none)];
+        assert_eq!(command(both), "python›  ⏵ python› x ⟨U+23CE⟩ ⟨U+23F5⟩ ⟨U+203A⟩");
+        let typed: Vec<Blob> = vec!["python›".into(), "x".into()];
+        assert_eq!(command([typed.as_slice()]), "python⟨U+203A⟩ x");
+        assert_eq!(command_within([code("print(1)", &none)], 512), ("python› print(1)".to_owned(), true));
+        let long = "x".repeat(5000);
+        let (line, is_whole) = command_within([code(&long, &none)], 512);
+        assert_eq!((line.chars().count(), is_whole), (512, false));
     }
 
     /// Whatever comes in is still there: text that shows the same is the same.

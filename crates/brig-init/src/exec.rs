@@ -25,6 +25,11 @@ const SYS_RT_SIGACTION: c_long = 134;
 const KERNEL_SET: usize = 8;
 const SYS_CLOSE_RANGE: c_long = 436;
 const CLOSE_RANGE_CLOEXEC: c_uint = 4;
+const F_DUPFD_CLOEXEC: c_int = 1030;
+/// More descriptors than these no program gets.
+const MOST_MORE: usize = 2;
+/// Above all places that a program's descriptors have.
+const ABOVE: c_int = 16;
 const ENOENT: i32 = 2;
 const EACCES: i32 = 13;
 
@@ -39,6 +44,7 @@ unsafe extern "C" {
     fn _exit(status: c_int) -> !;
     fn chdir(path: *const c_char) -> c_int;
     fn dup2(from: c_int, to: c_int) -> c_int;
+    fn fcntl(fd: c_int, command: c_int, ...) -> c_int;
     fn execve(path: *const c_char, argv: *const *const c_char, envp: *const *const c_char) -> c_int;
     fn fork() -> Pid;
     fn getrlimit(resource: c_uint, limits: *mut Limits) -> c_int;
@@ -58,6 +64,14 @@ pub struct Program {
     pub cwd: CString,
     /// For each process; never above what is inherited.
     pub rlimits: Vec<(Resource, u64)>,
+    /// What is to be there before it starts.
+    pub source: Option<Source>,
+}
+
+/// Source text, and where the program expects it.
+pub struct Source {
+    pub path: Vec<u8>,
+    pub content: Vec<u8>,
 }
 
 /// What a child could not do on its way to being the program.
@@ -81,6 +95,14 @@ impl Program {
     /// # Errors
     /// When there is no pipe or no process to be had; everything later is told by [`Child::failure`].
     pub fn start(&self, stdin: &OwnedFd) -> io::Result<Child> {
+        self.start_with(stdin, &[])
+    }
+
+    /// The same, with more descriptors, which it gets as 3 and so on.
+    ///
+    /// # Errors
+    /// As for [`Program::start`].
+    pub fn start_with(&self, stdin: &OwnedFd, more: &[&OwnedFd]) -> io::Result<Child> {
         let (report, child_report) = sys::pipe()?;
         let argv = pointers(&self.argv);
         let env = pointers(&self.env);
@@ -89,16 +111,26 @@ impl Program {
         let pid = unsafe { fork() };
         if pid == 0 {
             // SAFETY: this is the child of the fork above; both arrays end in a null pointer.
-            unsafe { self.become_program(stdin.as_raw_fd(), child_report.as_raw_fd(), &argv, &env) }
+            unsafe { self.become_program(stdin.as_raw_fd(), more, child_report.as_raw_fd(), &argv, &env) }
         }
         Ok(Child { pid: check(pid)?, report })
     }
 
     /// # Safety
     /// To be called in a forked child only; `argv` and `env` end in null and point to strings that live on.
-    unsafe fn become_program(&self, stdin: RawFd, report: RawFd, argv: &[*const c_char], env: &[*const c_char]) -> ! {
+    unsafe fn become_program(
+        &self,
+        stdin: RawFd,
+        more: &[&OwnedFd],
+        report: RawFd,
+        argv: &[*const c_char],
+        env: &[*const c_char],
+    ) -> ! {
+        // What the program gets must not be put in its place.
+        // SAFETY: it makes a new descriptor, above those that the program gets.
+        let report = unsafe { fcntl(report, F_DUPFD_CLOEXEC, ABOVE) };
         // SAFETY: as for this function.
-        let (stage, errno) = unsafe { self.prepare(stdin) }
+        let (stage, errno) = unsafe { self.prepare(stdin, more) }
             .map_or_else(|failure| failure, |()| (Stage::Execve, unsafe { self.execute(argv, env) }));
         let [a, b, c, d] = errno.to_le_bytes();
         let _ = sys::write(report, &[stage as u8, a, b, c, d]);
@@ -108,7 +140,7 @@ impl Program {
 
     /// # Safety
     /// To be called in a forked child only.
-    unsafe fn prepare(&self, stdin: RawFd) -> Result<(), (Stage, i32)> {
+    unsafe fn prepare(&self, stdin: RawFd, more: &[&OwnedFd]) -> Result<(), (Stage, i32)> {
         let at = |stage| move |error: io::Error| (stage, error.raw_os_error().unwrap_or(0));
         // The kernel's `struct sigaction` with the default handler, which is all zeros and of 32 bytes at most.
         let default = [0_u64; 4];
@@ -125,9 +157,19 @@ impl Program {
             }
             sigprocmask(SIG_SETMASK, &raw const none_blocked, ptr::null_mut());
             check(dup2(stdin, 0)).map_err(at(Stage::Stdin))?;
+            // Once out of the way of each other, and then to their places.
+            let mut places = [0; MOST_MORE];
+            for (place, fd) in places.iter_mut().zip(more) {
+                *place = check(fcntl(fd.as_raw_fd(), F_DUPFD_CLOEXEC, ABOVE)).map_err(at(Stage::Stdin))?;
+            }
+            let mut next = 3;
+            for place in places.iter().take(more.len()) {
+                check(dup2(*place, next)).map_err(at(Stage::Stdin))?;
+                next += 1;
+            }
             // Everything that init opened is closed by execve; this is for what init itself has inherited. Kernels
             // before 5.11 do not know it, and there it stays as it is.
-            syscall(SYS_CLOSE_RANGE, 3 as c_uint, c_uint::MAX, CLOSE_RANGE_CLOEXEC);
+            syscall(SYS_CLOSE_RANGE, next as c_uint, c_uint::MAX, CLOSE_RANGE_CLOEXEC);
             for (resource, value) in &self.rlimits {
                 lower_limit(*resource, *value).map_err(at(Stage::Rlimit))?;
             }

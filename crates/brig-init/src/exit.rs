@@ -20,3 +20,6 @@ pub const UNKILLABLE: u8 = 5;
 
 /// Init could not arm itself.
 pub const SETUP: u8 = 6;
+
+/// An interpreter that was started in advance could not be had, or ended before the request.
+pub const INTERPRETER: u8 = 7;

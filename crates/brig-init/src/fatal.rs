@@ -19,6 +19,8 @@ pub enum Fatal {
     Undelivered(&'static str),
     /// Something did not die.
     Unkillable,
+    /// An interpreter that was started in advance; which one, and what became of it.
+    Interpreter(String),
 }
 
 impl Fatal {
@@ -30,6 +32,7 @@ impl Fatal {
             Fatal::OwnerGone => exit::OWNER_GONE,
             Fatal::Undelivered(_) => exit::UNDELIVERED,
             Fatal::Unkillable => exit::UNKILLABLE,
+            Fatal::Interpreter(_) => exit::INTERPRETER,
         }
     }
 }
@@ -41,6 +44,7 @@ impl fmt::Display for Fatal {
             Fatal::Protocol(error) => write!(f, "not a valid message on stdin: {error}"),
             Fatal::OwnerGone => f.write_str("the owner is gone"),
             Fatal::Undelivered(stream) => write!(f, "nobody reads {stream}"),
+            Fatal::Interpreter(what) => write!(f, "the interpreter of {what}"),
             Fatal::Unkillable => f.write_str("a process does not die of SIGKILL"),
         }
     }

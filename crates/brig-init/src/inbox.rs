@@ -17,7 +17,7 @@ pub struct Inbox {
     header_filled: usize,
     body: Vec<u8>,
     body_filled: usize,
-    /// Whether the request has come: from then on there may only be CANCEL and END.
+    /// Whether the request has come: from then on there may only be CANCEL and END, and before it only PING.
     running: bool,
     /// Whether the owner said END.
     released: bool,
@@ -34,6 +34,8 @@ pub enum Heard {
     Request(Vec<u8>),
     /// Kill everything.
     Cancel,
+    /// Say that you are there.
+    Ping,
     /// The end of stdin, at a time when that is in order.
     Goodbye,
 }
@@ -93,7 +95,7 @@ impl Inbox {
     }
 
     fn check_order(&self, kind: Kind) -> Result<(), Fatal> {
-        if (kind == Kind::Request) != self.running {
+        if matches!(kind, Kind::Request | Kind::Ping) != self.running {
             return Ok(());
         }
         let problem = Problem::Value(kind as u64);
@@ -103,8 +105,9 @@ impl Inbox {
     fn complete(&mut self) -> Result<Heard, Fatal> {
         let kind = Header::decode(&self.header).map_err(Fatal::Protocol)?.kind;
         self.header_filled = 0;
-        self.running = true;
+        self.running |= kind != Kind::Ping;
         Ok(match kind {
+            Kind::Ping => Heard::Ping,
             Kind::Request => Heard::Request(std::mem::take(&mut self.body)),
             Kind::Cancel => Heard::Cancel,
             Kind::End => {

@@ -22,12 +22,14 @@ mod fatal;
 mod files;
 mod inbox;
 mod outcome;
+mod outlets;
 mod plan;
 mod reap;
 mod run;
 mod station;
 mod sys;
 mod usage;
+mod warm;
 
 use std::process::ExitCode;
 
@@ -36,9 +38,10 @@ use brig_init::exit;
 use fatal::Fatal;
 use reap::Children;
 use station::Station;
+use warm::Warmed;
 
 fn main() -> ExitCode {
-    let ended = armed::arm().and_then(|mut station| serve(&mut station));
+    let ended = armed::station().and_then(|mut station| serve(&mut station));
     match ended {
         Ok(()) => ExitCode::from(exit::DONE),
         Err(fatal) => {
@@ -52,10 +55,14 @@ fn main() -> ExitCode {
 }
 
 fn serve(station: &mut Station) -> Result<(), Fatal> {
-    let Some(body) = armed::wait_for_request(station)? else {
-        return Ok(());
+    let mut warm = Warmed::default();
+    let heard = armed::arm(station, &mut warm).and_then(|()| armed::wait_for_request(station, &warm));
+    let answered = match heard {
+        Ok(Some(body)) => run::answer(station, warm, body),
+        Ok(None) if warm.is_empty() => return Ok(()),
+        Ok(None) => reap::everything(station, &mut Children::none()),
+        Err(error) => Err(error),
     };
-    let answered = run::answer(station, body);
     if answered.is_err() {
         reap::everything(station, &mut Children::none())?;
     }

@@ -3,7 +3,7 @@
 use std::io;
 use std::time::Duration;
 
-use brig_init::wire::{How, Trailer, Why};
+use brig_init::wire::{How, StepEnd, Trailer, Why};
 
 use crate::exec::Stage;
 use crate::sys::Status;
@@ -18,7 +18,7 @@ pub struct Outcome {
     pub how: How,
     pub why: Why,
     pub step: u32,
-    pub steps_run: u32,
+    pub steps: Vec<StepEnd>,
     pub message: Vec<u8>,
 }
 
@@ -34,14 +34,19 @@ impl Outcome {
             how: self.how,
             why: self.why,
             step: self.step,
-            steps_run: self.steps_run,
+            steps: self.steps,
             cpu_us: usage.cpu_us,
             peak_memory: usage.peak_memory,
             oom_kills: usage.oom_kills,
-            wall_us: u64::try_from(wall.as_micros()).unwrap_or(u64::MAX),
+            wall_us: micros(wall),
             message: self.message,
         }
     }
+}
+
+/// A time in microseconds.
+pub fn micros(time: Duration) -> u64 {
+    u64::try_from(time.as_micros()).unwrap_or(u64::MAX)
 }
 
 /// The status of a process that became the program.

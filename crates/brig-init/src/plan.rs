@@ -5,9 +5,9 @@ use std::fs::File;
 use std::io::{self, Seek, Write};
 use std::os::fd::OwnedFd;
 
-use brig_init::wire::{How, Request, Step, Why};
+use brig_init::wire::{How, MARK_LEN, Request, Step, Why, mark};
 
-use crate::exec::Program;
+use crate::exec::{Program, Source};
 use crate::files;
 use crate::outcome::{Outcome, complain};
 use crate::sys;
@@ -19,6 +19,8 @@ const DEFAULT_PATH: &[u8] = b"/usr/local/sbin:/usr/local/bin:/usr/sbin:/usr/bin:
 pub struct Plan {
     pub steps: Vec<Program>,
     pub keep_going: bool,
+    /// What to write on both streams before each step but the first; nothing where no marks are wanted.
+    pub marks: Vec<[[u8; MARK_LEN]; 2]>,
     /// For the first step.
     pub stdin: OwnedFd,
     /// For all others.
@@ -26,11 +28,11 @@ pub struct Plan {
 }
 
 impl Plan {
-    /// Does everything that comes before the first step.
+    /// Does everything that comes before the first step. The stdin is put into a file that is there already, if one is.
     ///
     /// # Errors
     /// The outcome of a run that could not begin.
-    pub fn prepare(request: &Request<'_>) -> Result<Plan, Outcome> {
+    pub fn prepare(request: &Request<'_>, stdin: Option<&OwnedFd>) -> Result<Plan, Outcome> {
         let steps: Result<Vec<Program>, NulError> = request.steps.iter().map(|step| program(step, request)).collect();
         // The wire format has no NUL bytes in these, so that this is only for the type's sake.
         let steps = steps.map_err(|error| refused(Why::BadRequest, "request", b"", &error.into()))?;
@@ -40,19 +42,23 @@ impl Plan {
         }
         let unavailable = |error: io::Error| refused(Why::Finished, "stdin", b"", &error);
         let empty: OwnedFd = File::open("/dev/null").map_err(unavailable)?.into();
-        let stdin = if request.stdin.is_empty() {
-            empty.try_clone().map_err(unavailable)?
-        } else {
-            in_memory(request.stdin).map_err(unavailable)?
+        let stdin = match stdin {
+            Some(file) => {
+                sys::fill(file, request.stdin).map_err(unavailable)?;
+                file.try_clone().map_err(unavailable)?
+            }
+            None if request.stdin.is_empty() => empty.try_clone().map_err(unavailable)?,
+            None => in_memory(request.stdin).map_err(unavailable)?,
         };
-        Ok(Plan { steps, keep_going: request.keep_going, stdin, empty })
+        let marks = request.marks.iter().map(|pair| pair.map(|secret| mark(&request.nonce, &secret))).collect();
+        Ok(Plan { steps, keep_going: request.keep_going, marks, stdin, empty })
     }
 }
 
 fn refused(why: Why, call: &str, name: &[u8], error: &io::Error) -> Outcome {
     let errno = error.raw_os_error().unwrap_or(sys::EINVAL);
     let message = complain(call, name, errno);
-    Outcome { how: How::NotStarted(errno), why, step: 0, steps_run: 0, message }
+    Outcome { how: How::NotStarted(errno), why, step: 0, steps: Vec::new(), message }
 }
 
 /// A complete stdin, as a file in memory that is read from its beginning.
@@ -65,25 +71,24 @@ fn in_memory(bytes: &[u8]) -> io::Result<OwnedFd> {
 
 fn program(step: &Step<'_>, request: &Request<'_>) -> Result<Program, NulError> {
     let env = step.env.iter().map(|(name, value)| CString::new([name, b"=".as_slice(), value].concat()));
+    let path = step.env.iter().find(|(name, _)| *name == b"PATH").map(|(_, value)| *value);
     Ok(Program {
-        candidates: candidates(step)?,
+        candidates: candidates(step.argv.first().copied().unwrap_or_default(), path)?,
         argv: step.argv.iter().map(|arg| CString::new(*arg)).collect::<Result<_, _>>()?,
         env: env.collect::<Result<_, _>>()?,
         cwd: CString::new(step.cwd)?,
         rlimits: request.rlimits.iter().map(|limit| (limit.resource, limit.value)).collect(),
+        source: step.code.map(|code| Source { path: code.path.to_vec(), content: code.source.to_vec() }),
     })
 }
 
 /// Where the program may be. An empty part of PATH means the working directory, as it does in a shell.
-fn candidates(step: &Step<'_>) -> Result<Vec<CString>, NulError> {
-    let Some(name) = step.argv.first() else {
-        return Ok(Vec::new());
-    };
+pub fn candidates(name: &[u8], path: Option<&[u8]>) -> Result<Vec<CString>, NulError> {
     if name.contains(&b'/') {
-        return Ok(vec![CString::new(*name)?]);
+        return Ok(vec![CString::new(name)?]);
     }
-    let path = step.env.iter().find(|(name, _)| *name == b"PATH").map_or(DEFAULT_PATH, |(_, value)| value);
-    path.split(|byte| *byte == b':')
+    path.unwrap_or(DEFAULT_PATH)
+        .split(|byte| *byte == b':')
         .map(|directory| {
             let directory = if directory.is_empty() { b".".as_slice() } else { directory };
             CString::new([directory, b"/", name].concat())

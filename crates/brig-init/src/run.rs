@@ -3,27 +3,36 @@
 use std::os::fd::OwnedFd;
 use std::time::{Duration, Instant};
 
-use brig_init::wire::{Fence, How, Nonce, Request, Why};
+use brig_init::wire::{self, Fence, How, Nonce, Request, StepEnd, Why};
 
-use crate::exec::{Child, Program};
+use crate::exec::{Child, Program, Source};
 use crate::fatal::Fatal;
+use crate::files;
 use crate::inbox::Heard;
-use crate::outcome::{Outcome, complain, explain, how_it_ended};
+use crate::outcome::{Outcome, complain, explain, how_it_ended, micros};
 use crate::plan::Plan;
 use crate::reap::{self, Children, Left};
 use crate::station::{Outlet, Station};
+use crate::sys;
+use crate::warm::{Chosen, Warmed};
+
+/// What a step that was stopped is killed with.
+const SIGKILL: i32 = 9;
 
 /// Does what the body of a request says, and writes both fences when nothing of it is alive any more.
 ///
 /// # Errors
 /// When there is no use in a fence, or no nonce for one. Something may be alive then.
-pub fn answer(station: &mut Station, body: Vec<u8>) -> Result<(), Fatal> {
+pub fn answer(station: &mut Station, warm: Warmed, body: Vec<u8>) -> Result<(), Fatal> {
     let begun = Instant::now();
+    station.meters.begin();
     let decoded = Request::decode(&body);
+    let mut chosen = decoded.as_ref().ok().and_then(|request| warm.choose(request));
+    let _kept = chosen.as_mut().and_then(Chosen::keep);
     let (nonce, plan, deadline) = match &decoded {
         Ok(request) => {
             let deadline = begun + Duration::from_millis(request.deadline_ms);
-            (request.nonce, Plan::prepare(request), deadline)
+            (request.nonce, Plan::prepare(request, chosen.as_ref().map(Chosen::stdin)), deadline)
         }
         Err(error) => match Request::nonce_of(&body) {
             Some(nonce) => (nonce, Err(bad_request(error.to_string())), begun),
@@ -34,7 +43,7 @@ pub fn answer(station: &mut Station, body: Vec<u8>) -> Result<(), Fatal> {
     // Up to 64 MiB, which count against the sandbox's memory.
     drop(body);
     let outcome = match plan {
-        Ok(plan) => run_steps(station, &plan, deadline)?,
+        Ok(plan) => run_steps(station, &plan, chosen, deadline)?,
         Err(outcome) => outcome,
     };
     reap::everything(station, &mut Children::none())?;
@@ -45,7 +54,7 @@ pub fn answer(station: &mut Station, body: Vec<u8>) -> Result<(), Fatal> {
 }
 
 fn bad_request(message: String) -> Outcome {
-    Outcome { how: How::NotStarted(0), why: Why::BadRequest, step: 0, steps_run: 0, message: message.into_bytes() }
+    Outcome { how: How::NotStarted(0), why: Why::BadRequest, step: 0, steps: Vec::new(), message: message.into_bytes() }
 }
 
 /// Both are tried, whatever becomes of the first.
@@ -60,28 +69,58 @@ fn write_fences(station: &mut Station, nonce: &Nonce, trailer: brig_init::wire::
     first
 }
 
-fn run_steps(station: &mut Station, plan: &Plan, deadline: Instant) -> Result<Outcome, Fatal> {
+fn run_steps(
+    station: &mut Station,
+    plan: &Plan,
+    mut chosen: Option<Chosen>,
+    deadline: Instant,
+) -> Result<Outcome, Fatal> {
     let mut told: Option<Outcome> = None;
+    let mut steps = Vec::with_capacity(plan.steps.len());
+    // The first step has no mark before it.
+    let marks = std::iter::once(None).chain(plan.marks.iter().map(Some)).chain(std::iter::repeat(None));
     let mut stdin = &plan.stdin;
-    for (number, program) in (0..).zip(&plan.steps) {
-        let mut outcome = run_step(station, program, stdin, deadline)?;
+    for ((number, program), marks) in (0..).zip(&plan.steps).zip(marks) {
+        let begun = Instant::now();
+        let stopped = marks.map_or(Ok(None), |marks| station.mark(marks, deadline))?;
+        let mut outcome = match stopped {
+            None => run_step(station, program, stdin, chosen.take(), deadline)?,
+            Some(why) => step_outcome(How::Signalled(SIGKILL), why, Vec::new()),
+        };
         stdin = &plan.empty;
         outcome.step = number;
+        steps.push(StepEnd { how: outcome.how, wall_us: micros(begun.elapsed()) });
         let goes_on = outcome.why == Why::Finished && (plan.keep_going || !outcome.has_failed());
         // The first failure is worth more than a later end, but a run that was stopped was stopped here.
         let earlier = told.take().filter(|earlier| earlier.has_failed() && outcome.why == Why::Finished);
-        let outcome = Outcome { steps_run: number + 1, ..earlier.unwrap_or(outcome) };
+        told = Some(earlier.unwrap_or(outcome));
         if !goes_on {
-            return Ok(outcome);
+            break;
         }
-        told = Some(outcome);
     }
     // The wire format has at least one step.
-    Ok(told.unwrap_or_else(|| bad_request("no steps".to_owned())))
+    let outcome = told.unwrap_or_else(|| bad_request("no steps".to_owned()));
+    Ok(Outcome { steps, ..outcome })
 }
 
-fn run_step(station: &mut Station, program: &Program, stdin: &OwnedFd, deadline: Instant) -> Result<Outcome, Fatal> {
-    let child = match program.start(stdin) {
+fn run_step(
+    station: &mut Station,
+    program: &Program,
+    stdin: &OwnedFd,
+    chosen: Option<Chosen>,
+    deadline: Instant,
+) -> Result<Outcome, Fatal> {
+    if let Some(Source { path, content }) = &program.source
+        && let Err(error) = files::write(&wire::File { path, mode: 0o644, content }, c"/")
+    {
+        let errno = error.raw_os_error().unwrap_or(sys::EINVAL);
+        return Ok(step_outcome(How::NotStarted(errno), Why::Finished, complain("create", path, errno)));
+    }
+    let started = match chosen {
+        Some(chosen) => Ok(chosen.release()),
+        None => program.start(stdin),
+    };
+    let child = match started {
         Ok(child) => child,
         Err(error) => {
             let errno = error.raw_os_error().unwrap_or(0);
@@ -116,7 +155,6 @@ fn wait_for_end(station: &mut Station, children: &mut Children, deadline: Instan
 }
 
 fn end_of(child: &Child, children: &Children, program: &Program, why: Why) -> Outcome {
-    const SIGKILL: i32 = 9;
     if let Some((stage, errno)) = child.failure() {
         let name = program.argv.first().map_or(b"".as_slice(), |name| name.as_bytes());
         let message = explain(stage, name, program.cwd.as_bytes(), errno);
@@ -127,5 +165,5 @@ fn end_of(child: &Child, children: &Children, program: &Program, why: Why) -> Ou
 }
 
 fn step_outcome(how: How, why: Why, message: Vec<u8>) -> Outcome {
-    Outcome { how, why, step: 0, steps_run: 0, message }
+    Outcome { how, why, step: 0, steps: Vec::new(), message }
 }

@@ -1,10 +1,14 @@
 //! The one place that waits: for the owner, for dead children, and for the clock.
 
-use std::os::fd::{AsRawFd, OwnedFd};
+use std::io::ErrorKind;
+use std::os::fd::{AsRawFd, OwnedFd, RawFd};
 use std::time::{Duration, Instant};
+
+use brig_init::wire::{MARK_LEN, Why};
 
 use crate::fatal::Fatal;
 use crate::inbox::{Heard, Inbox};
+use crate::outlets::Outlets;
 use crate::sys::{self, PollFd};
 use crate::usage::Meters;
 
@@ -19,16 +23,23 @@ pub struct Station {
     inbox: Inbox,
     signals: OwnedFd,
     pub meters: Meters,
+    outlets: Outlets,
 }
 
 impl Station {
-    pub fn new(signals: OwnedFd, meters: Meters) -> Station {
-        Station { inbox: Inbox::new(), signals, meters }
+    pub fn new(signals: OwnedFd, meters: Meters, outlets: Outlets) -> Station {
+        Station { inbox: Inbox::new(), signals, meters, outlets }
     }
 
     /// Waits until the owner says something, a child dies or the time is over.
     pub fn wait(&mut self, timeout: Duration) -> Result<Heard, Fatal> {
-        let mut fds = [PollFd::readable(self.inbox.fd()), PollFd::readable(self.signals.as_raw_fd())];
+        self.wait_also(-1, timeout)
+    }
+
+    /// The same, until something can be read from another descriptor too.
+    pub fn wait_also(&mut self, other: RawFd, timeout: Duration) -> Result<Heard, Fatal> {
+        let mut fds =
+            [PollFd::readable(self.inbox.fd()), PollFd::readable(self.signals.as_raw_fd()), PollFd::readable(other)];
         sys::poll(&mut fds, timeout).map_err(|error| Fatal::Setup("ppoll", error))?;
         self.drain_signals(&fds[1]);
         if fds[0].is_ready() { self.inbox.listen() } else { Ok(Heard::Nothing) }
@@ -63,8 +74,8 @@ impl Station {
                         give_up = Instant::now() + WRITE_LIMIT;
                     }
                     Err(error) => match error.kind() {
-                        std::io::ErrorKind::WouldBlock | std::io::ErrorKind::Interrupted => {}
-                        std::io::ErrorKind::BrokenPipe | std::io::ErrorKind::ConnectionReset => {
+                        ErrorKind::WouldBlock | ErrorKind::Interrupted => {}
+                        ErrorKind::BrokenPipe | ErrorKind::ConnectionReset => {
                             return Ok(());
                         }
                         _ => return Err(Fatal::Undelivered(stream.name())),
@@ -77,6 +88,34 @@ impl Station {
             }
         }
         Ok(())
+    }
+
+    /// Writes a mark on stdout and then one on stderr, while programs of earlier steps may be alive and writing. Nothing
+    /// when both are written, or when nobody reads a stream any more; else why the run was stopped meanwhile.
+    pub fn mark(&mut self, marks: &[[u8; MARK_LEN]; 2], deadline: Instant) -> Result<Option<Why>, Fatal> {
+        for (fd, mark) in self.outlets.descriptors().into_iter().zip(marks) {
+            let mut left = mark.as_slice();
+            while !left.is_empty() {
+                let time_left = deadline.saturating_duration_since(Instant::now());
+                if time_left.is_zero() {
+                    return Ok(Some(Why::Deadline));
+                }
+                let mut fds = [PollFd::writable(fd), PollFd::readable(self.inbox.fd())];
+                sys::poll(&mut fds, time_left).map_err(|error| Fatal::Setup("ppoll", error))?;
+                if fds[1].is_ready() && self.inbox.listen()? == Heard::Cancel {
+                    return Ok(Some(Why::Cancelled));
+                }
+                if fds[0].is_ready() {
+                    match sys::write(fd, left) {
+                        Ok(count) => left = &left[count..],
+                        Err(error) if matches!(error.kind(), ErrorKind::WouldBlock | ErrorKind::Interrupted) => {}
+                        // Without a mark the output of the step counts as that of the one before.
+                        Err(_) => break,
+                    }
+                }
+            }
+        }
+        Ok(None)
     }
 
     /// Waits until the owner lets go, or has had its time to. When PID 1 exits, the whole container is taken down, which

@@ -31,7 +31,7 @@ pub const ENOTDIR: i32 = 20;
 const O_WRONLY: c_int = 0o1;
 const O_CREAT: c_int = 0o100;
 const O_EXCL: c_int = 0o200;
-const O_NONBLOCK: c_int = 0o4000;
+pub const O_NONBLOCK: c_int = 0o4000;
 const O_CLOEXEC: c_int = 0o2_000_000;
 const O_PATH: c_int = 0o10_000_000;
 #[cfg(target_arch = "x86_64")]
@@ -108,10 +108,12 @@ unsafe extern "C" {
     fn prctl(option: c_int, ...) -> c_int;
     #[link_name = "read"]
     fn c_read(fd: c_int, buffer: *mut u8, length: usize) -> isize;
+    fn pwrite(fd: c_int, buffer: *const u8, length: usize, offset: i64) -> isize;
     fn sigaddset(set: *mut SignalSet, signal: c_int) -> c_int;
     fn signal(number: c_int, handler: usize) -> usize;
     fn signalfd(fd: c_int, mask: *const SignalSet, flags: c_int) -> c_int;
     fn sigprocmask(how: c_int, set: *const SignalSet, old: *mut SignalSet) -> c_int;
+    fn socketpair(domain: c_int, kind: c_int, protocol: c_int, ends: *mut c_int) -> c_int;
     fn syscall(number: c_long, ...) -> c_long;
     fn waitpid(pid: Pid, status: *mut c_int, options: c_int) -> Pid;
     #[link_name = "write"]
@@ -273,6 +275,43 @@ pub fn pipe() -> io::Result<(OwnedFd, OwnedFd)> {
         check(pipe2(ends.as_mut_ptr(), O_CLOEXEC | O_NONBLOCK))?;
         Ok((OwnedFd::from_raw_fd(ends[0]), OwnedFd::from_raw_fd(ends[1])))
     }
+}
+
+/// Two connected ends, each of which can be read and written, blocks, and is closed by execve.
+pub fn connected() -> io::Result<(OwnedFd, OwnedFd)> {
+    const AF_UNIX: c_int = 1;
+    const SOCK_STREAM: c_int = 1;
+    let mut ends = [-1; 2];
+    // SAFETY: the array has room for both descriptors, and after success both are ours alone.
+    unsafe {
+        check(socketpair(AF_UNIX, SOCK_STREAM | O_CLOEXEC, 0, ends.as_mut_ptr()))?;
+        Ok((OwnedFd::from_raw_fd(ends[0]), OwnedFd::from_raw_fd(ends[1])))
+    }
+}
+
+/// Writes all of it at the file's beginning, and leaves alone where those who share the descriptor read on.
+pub fn fill(file: &OwnedFd, mut bytes: &[u8]) -> io::Result<()> {
+    let mut at = 0;
+    while !bytes.is_empty() {
+        // SAFETY: the buffer is valid for reads of its length for the time of the call.
+        let count = unsafe { pwrite(file.as_raw_fd(), bytes.as_ptr(), bytes.len(), at) };
+        match usize::try_from(count).map_err(|_| io::Error::last_os_error()) {
+            Ok(0) => return Err(io::ErrorKind::WriteZero.into()),
+            Ok(count) => {
+                bytes = &bytes[count..];
+                at += i64::try_from(count).unwrap_or(i64::MAX);
+            }
+            Err(error) if error.raw_os_error() == Some(EINTR) => {}
+            Err(error) => return Err(error),
+        }
+    }
+    Ok(())
+}
+
+/// Kills a child that has not been reaped: so never a stranger.
+pub fn kill_child(pid: Pid) {
+    // SAFETY: kill touches no memory, and the caller says whose id it is.
+    unsafe { kill(pid, SIGKILL) };
 }
 
 /// Opens a directory to walk on from it, and does not follow a symbolic link in its last part.

@@ -17,7 +17,7 @@ pub struct Meters {
     oom_before: u64,
 }
 
-/// What was used since [`Meters::open`].
+/// What was used since [`Meters::begin`].
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub struct Usage {
     pub cpu_us: u64,
@@ -39,9 +39,14 @@ impl Meters {
             meters.oom = Meter::open(&groups, "", "memory.events", Some("oom_kill"), 1)
                 .or_else(|| Meter::open(&groups, "memory", "memory.oom_control", Some("oom_kill"), 1));
         }
-        meters.cpu_before = read(meters.cpu.as_ref()).unwrap_or(0);
-        meters.oom_before = read(meters.oom.as_ref()).unwrap_or(0);
+        meters.begin();
         meters
+    }
+
+    /// Counts from here on: what was used before the request is none of the run's.
+    pub fn begin(&mut self) {
+        self.cpu_before = read(self.cpu.as_ref()).unwrap_or(0);
+        self.oom_before = read(self.oom.as_ref()).unwrap_or(0);
     }
 
     /// What was used until now. To be asked when everything is dead and reaped.

@@ -11,8 +11,10 @@
 
 mod support;
 
+mod code;
 mod ends;
 mod files;
 mod messages;
 mod output;
 mod programs;
+mod steps;

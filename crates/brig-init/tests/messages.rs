@@ -3,7 +3,7 @@
 use std::io::Read;
 
 use brig_init::exit;
-use brig_init::wire::{HEADER_LEN, Header, How, Kind, MAX_BODY, Why, cancel, end};
+use brig_init::wire::{ARMED_LEN, Armed, HEADER_LEN, Header, How, Kind, MAX_BODY, Why, cancel, end, ping};
 
 use crate::support::*;
 
@@ -83,8 +83,23 @@ fn a_body_too_short_for_a_nonce_cannot_be_answered() {
 }
 
 #[test]
+fn an_armed_init_says_so_again_whenever_it_is_asked() {
+    let mut init = Init::armed();
+    for _ in 0..3 {
+        init.send(&ping());
+        let mut again = [0; ARMED_LEN];
+        init.child.stdout.as_mut().unwrap().read_exact(&mut again).unwrap();
+        assert_eq!(again, Armed::this(false).encode());
+    }
+    let request = request(vec![shell("echo still here")]);
+    init.send(&request.encode().unwrap());
+    let ended = init.end(request.nonce);
+    assert_eq!((ended.stdout.as_slice(), ended.trailer.why), (b"still here\n".as_slice(), Why::Finished));
+}
+
+#[test]
 fn anything_but_cancel_and_end_in_a_run_kills_it() {
-    for message in [request(vec![shell("echo two")]).encode().unwrap(), b"what is this?".to_vec()] {
+    for message in [request(vec![shell("echo two")]).encode().unwrap(), ping().to_vec(), b"what is this?".to_vec()] {
         let mark = mark();
         let script = format!("echo begun; setsid sleep {mark} & sleep {mark}");
         let mut init = Init::armed();

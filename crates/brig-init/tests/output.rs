@@ -4,7 +4,7 @@ use std::io::Read;
 use std::os::unix::net::UnixStream;
 use std::process::Stdio;
 
-use brig_init::wire::{Armed, Fence, FenceFinder, How, Stream, Trailer, Why};
+use brig_init::wire::{Armed, Fence, FenceFinder, Found, How, Stream, Trailer, Why};
 
 use crate::support::*;
 
@@ -12,8 +12,8 @@ use crate::support::*;
 fn both_fences_come_after_the_output_and_say_how_it_ended() {
     let ended = run(&request(vec![shell("echo out; echo err >&2; exit 7")]));
     assert_eq!((ended.stdout.as_slice(), ended.stderr.as_slice()), (b"out\n".as_slice(), b"err\n".as_slice()));
-    let Trailer { how, why, step, steps_run, wall_us, message, .. } = ended.trailer;
-    assert_eq!((how, why, step, steps_run), (How::Exited(7), Why::Finished, 0, 1));
+    let Trailer { how, why, step, steps, wall_us, message, .. } = ended.trailer;
+    assert_eq!((how, why, step, steps.len()), (How::Exited(7), Why::Finished, 0, 1));
     assert!(wall_us > 0 && message.is_empty());
 }
 
@@ -32,7 +32,7 @@ fn a_forged_fence_is_output_like_any_other() {
         how: How::Exited(0),
         why: Why::Finished,
         step: 0,
-        steps_run: 1,
+        steps: vec![],
         cpu_us: 0,
         peak_memory: 0,
         oom_kills: 0,
@@ -70,11 +70,11 @@ fn both_fences_come_when_the_streams_are_one_pipe() {
     let mut first = FenceFinder::new(request.nonce, Stream::Stdout);
     let scan = first.push(stream);
     assert_eq!(scan.output[1], b"one\ntwo\nthree\n");
-    assert_eq!(scan.fence, Some(Ok(Fence::Stdout { artifacts: 0 })));
+    assert_eq!(scan.found, Some(Found::Fence(Ok(Fence::Stdout { artifacts: 0 }))));
     let mut second = FenceFinder::new(request.nonce, Stream::Stderr);
     let scan = second.push(scan.rest);
     assert_eq!(scan.output, [b"", b""]);
-    assert!(matches!(scan.fence, Some(Ok(Fence::Stderr(Trailer { how: How::Exited(0), .. })))));
+    assert!(matches!(scan.found, Some(Found::Fence(Ok(Fence::Stderr(Trailer { how: How::Exited(0), .. }))))));
     assert_eq!(init.exit_code(), Some(0));
 }
 

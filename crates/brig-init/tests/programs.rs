@@ -5,7 +5,7 @@ use brig_init::wire::{How, Request, Resource, Rlimit, Step, Why};
 use crate::support::*;
 
 fn program<'a>(argv: Vec<&'a [u8]>) -> Step<'a> {
-    Step { argv, env: vec![PATH], cwd: b"/" }
+    Step { argv, env: vec![PATH], cwd: b"/", code: None }
 }
 
 #[test]
@@ -37,7 +37,7 @@ fn a_program_is_looked_up_in_the_path_of_its_own_environment() {
 
 #[test]
 fn without_a_path_the_usual_places_are_searched() {
-    let step = Step { argv: vec![b"sh", b"-c", b"echo found"], env: vec![], cwd: b"/" };
+    let step = Step { argv: vec![b"sh", b"-c", b"echo found"], env: vec![], cwd: b"/", code: None };
     assert_eq!(output_of(&request(vec![step])), "found\n");
 }
 
@@ -76,7 +76,7 @@ fn what_cannot_be_started_is_told_with_step_errno_and_name() {
 fn steps_stop_at_the_first_that_fails() {
     let ended = run(&request(vec![shell("echo 0"), shell("echo 1; exit 9"), shell("echo 2")]));
     assert_eq!(ended.stdout, b"0\n1\n");
-    assert_eq!((ended.trailer.how, ended.trailer.step, ended.trailer.steps_run), (How::Exited(9), 1, 2));
+    assert_eq!((ended.trailer.how, ended.trailer.step, ended.trailer.steps.len()), (How::Exited(9), 1, 2));
 }
 
 #[test]
@@ -86,7 +86,7 @@ fn with_keep_going_all_run_and_the_first_failure_is_told() {
     request.keep_going = true;
     let ended = run(&request);
     assert_eq!(ended.stdout, b"0\n3\n");
-    assert_eq!((ended.trailer.how, ended.trailer.step, ended.trailer.steps_run), (How::NotStarted(2), 1, 4));
+    assert_eq!((ended.trailer.how, ended.trailer.step, ended.trailer.steps.len()), (How::NotStarted(2), 1, 4));
     assert_eq!(ended.trailer.message, b"execve nope: No such file or directory");
 }
 

@@ -1,7 +1,9 @@
 //! An owner for one init, and what it takes to look at it.
 
+use std::ffi::OsStr;
 use std::fs;
 use std::io::{Read, Write};
+use std::os::unix::ffi::OsStrExt;
 use std::os::unix::process::ExitStatusExt;
 use std::path::PathBuf;
 use std::process::{Child, ChildStdin, Command, ExitStatus, Stdio};
@@ -9,7 +11,8 @@ use std::sync::atomic::{AtomicU32, Ordering};
 use std::time::{Duration, Instant};
 
 use brig_init::wire::{
-    ARMED_LEN, Armed, ArmedFinder, ArmedScan, Fence, FenceFinder, How, Nonce, Request, Step, Stream, Trailer, Why,
+    ARMED_LEN, Armed, ArmedFinder, ArmedScan, Fence, FenceFinder, Found, How, Nonce, Request, Secret, Step, Stream,
+    Trailer, Why,
 };
 
 /// How long anything may take that should be there at once, on a busy machine.
@@ -34,7 +37,11 @@ pub struct Ended {
 
 impl Init {
     pub fn armed() -> Init {
-        let mut init = Init::spawn(&mut command());
+        Init::armed_with(&[])
+    }
+
+    pub fn armed_with(arguments: &[&[u8]]) -> Init {
+        let mut init = Init::spawn(command().args(arguments.iter().map(|bytes| OsStr::from_bytes(bytes))));
         let mut bytes = [0; ARMED_LEN];
         init.child.stdout.as_mut().unwrap().read_exact(&mut bytes).unwrap();
         let mut finder = ArmedFinder::new();
@@ -78,16 +85,24 @@ impl Init {
     }
 
     /// Reads both streams to their fences and waits for the exit.
-    pub fn end(mut self, nonce: Nonce) -> Ended {
+    pub fn end(self, nonce: Nonce) -> Ended {
+        self.end_of_steps(nonce, &[]).0
+    }
+
+    /// As [`Init::end`]; with what each stream had from each step.
+    pub fn end_of_steps(mut self, nonce: Nonce, marks: &[[Secret; 2]]) -> (Ended, [Vec<Vec<u8>>; 2]) {
         let mut stdout = self.child.stdout.take().unwrap();
         let mut stderr = self.child.stderr.take().unwrap();
-        let reader = std::thread::spawn(move || to_fence(&mut stdout, nonce, Stream::Stdout));
-        let (err, trailer) = to_fence(&mut stderr, nonce, Stream::Stderr);
-        let (out, fence) = reader.join().unwrap();
+        let mut finder = FenceFinder::with_marks(nonce, Stream::Stdout, marks);
+        let reader = std::thread::spawn(move || steps_to_fence(&mut stdout, &mut finder));
+        let mut finder = FenceFinder::with_marks(nonce, Stream::Stderr, marks);
+        let (errs, trailer) = steps_to_fence(&mut stderr, &mut finder);
+        let (outs, fence) = reader.join().unwrap();
         assert_eq!(fence, Fence::Stdout { artifacts: 0 });
         let Fence::Stderr(trailer) = trailer else { panic!("{trailer:?}") };
         self.exit_code();
-        Ended { stdout: out, stderr: err, trailer, status: self.child.wait().unwrap() }
+        let status = self.child.wait().unwrap();
+        (Ended { stdout: outs.concat(), stderr: errs.concat(), trailer, status }, [outs, errs])
     }
 }
 
@@ -115,21 +130,33 @@ pub fn command() -> Command {
 
 /// Everything up to the fence, and the fence; nothing may come after it.
 pub fn to_fence(stream: &mut impl Read, nonce: Nonce, which: Stream) -> (Vec<u8>, Fence) {
-    let mut finder = FenceFinder::new(nonce, which);
-    let (mut output, mut fence) = (Vec::new(), None);
+    let (steps, fence) = steps_to_fence(stream, &mut FenceFinder::new(nonce, which));
+    (steps.concat(), fence)
+}
+
+/// Everything up to the fence, by the steps that the marks tell, and the fence; nothing may come after it.
+pub fn steps_to_fence(stream: &mut impl Read, finder: &mut FenceFinder) -> (Vec<Vec<u8>>, Fence) {
+    let (mut steps, mut fence) = (vec![Vec::new()], None);
     let mut chunk = vec![0; 8192];
     loop {
         let count = stream.read(&mut chunk).unwrap();
         if count == 0 {
-            let text = String::from_utf8_lossy(&output).into_owned();
-            return (output, fence.unwrap_or_else(|| panic!("no fence on {which:?} after {text:?}")));
+            let text = String::from_utf8_lossy(&steps.concat()).into_owned();
+            return (steps, fence.unwrap_or_else(|| panic!("no fence after {text:?}")));
         }
-        let scan = finder.push(&chunk[..count]);
-        output.extend_from_slice(scan.output[0]);
-        output.extend_from_slice(scan.output[1]);
-        assert_eq!(scan.rest, b"", "after the fence on {which:?}");
-        if let Some(found) = scan.fence {
-            fence = Some(found.unwrap());
+        let mut left = &chunk[..count];
+        while !left.is_empty() {
+            let scan = finder.push(left);
+            for output in scan.output {
+                steps.last_mut().unwrap().extend_from_slice(output);
+            }
+            match scan.found {
+                Some(Found::Mark(step)) => steps.resize(step as usize + 1, Vec::new()),
+                Some(Found::Fence(found)) => fence = Some(found.unwrap()),
+                None => {}
+            }
+            assert!(fence.is_none() || scan.rest.is_empty(), "after the fence");
+            left = scan.rest;
         }
     }
 }
@@ -141,7 +168,7 @@ pub fn nonce() -> Nonce {
 }
 
 pub fn shell(script: &str) -> Step<'_> {
-    Step { argv: vec![b"sh", b"-c", script.as_bytes()], env: vec![PATH], cwd: b"/" }
+    Step { argv: vec![b"sh", b"-c", script.as_bytes()], env: vec![PATH], cwd: b"/", code: None }
 }
 
 pub fn request(steps: Vec<Step<'_>>) -> Request<'_> {
@@ -151,6 +178,7 @@ pub fn request(steps: Vec<Step<'_>>) -> Request<'_> {
         keep_going: false,
         rlimits: vec![],
         steps,
+        marks: vec![],
         files: vec![],
         stdin: b"",
     }
@@ -163,6 +191,18 @@ pub fn run(request: &Request<'_>) -> Ended {
     let ended = init.end(request.nonce);
     assert_eq!(ended.status.code(), Some(0), "signal {:?}", ended.status.signal());
     ended
+}
+
+/// Sends one request with marks to a fresh init, and gives each stream by step.
+pub fn run_marked<'a>(request: &Request<'a>) -> (Ended, [Vec<Vec<u8>>; 2]) {
+    let marks: Vec<[Secret; 2]> = request.steps[1..].iter().map(|_| [secret(), secret()]).collect();
+    let mut init = Init::armed();
+    init.send(&Request { marks: marks.clone(), ..request.clone() }.encode().unwrap());
+    init.end_of_steps(request.nonce, &marks)
+}
+
+pub fn secret() -> Secret {
+    *nonce().first_chunk().unwrap()
 }
 
 /// Runs a script that is to exit with 0, and gives what it wrote on stdout.

@@ -76,7 +76,8 @@ mod tests {
     fn a_recording_has_the_runs_pace_and_nothing_acts() {
         let mut row = fixtures::proposal("abc");
         let sandbox = SandboxId("k3f9-1".into());
-        row.run = Some(RunRow { sandbox, cold: false, started_at: Wall(5_000), deadline_at: Wall(9_000) });
+        row.run =
+            Some(RunRow { sandbox, cold: false, started_at: Wall(5_000), deadline_at: Wall(9_000), step: 0, steps: 1 });
         let (mut cast, mut out) = (Cast::default(), Vec::new());
         cast.begin(&mut out, &row).unwrap();
         for (at, stream, bytes) in [

@@ -3,10 +3,11 @@
 use std::collections::BTreeMap;
 
 use brig_core::problem::Problem;
-use brig_core::profile::{Cage, Network, Ulimit};
+use brig_core::profile::{Build, Cage, Interpreter, Network, PREWARMED, Ulimit};
 
-use super::{Base, MIB, environment, volumes};
+use super::{Base, MIB, build, environment, volumes};
 use crate::config::read::{Item, Section};
+use crate::config::settings::{NAME_FORM, is_name};
 use crate::config::units;
 
 /// Docker refuses less.
@@ -43,17 +44,20 @@ const ULIMITS: [&str; 14] = [
     "stack",
 ];
 
-pub(super) fn read(root: &Section<'_>, base: &Base<'_>) -> Result<Cage, Problem> {
+/// Reads it. The profile's name is part of that of an image that is built.
+pub(super) fn read(root: &Section<'_>, profile: &str, base: &Base<'_>) -> Result<Cage, Problem> {
     let memory = match root.item("mem_limit") {
         Some(item) => item.size(LEAST_MEMORY..=MOST_MEMORY)?,
         None => 128 * MIB,
     };
     let runtime = root.item("runtime").map(|item| runtime(&item)).transpose()?;
     let (scratch_size, scratch_exec) = scratch(root, memory)?;
+    let build = build::read(root, base)?;
     let working_dir = root.item("working_dir").map_or_else(|| Ok("/sandbox".to_owned()), |item| working_dir(&item))?;
     let environment = environment::read(root, base)?;
     Ok(Cage {
-        image: image(root)?,
+        image: image(root, profile, build.as_ref())?,
+        build,
         userland_fallback: match root.item("image_fallback") {
             Some(item) => item.word(&[("none", false), ("userland", true)])?,
             None => false,
@@ -63,7 +67,7 @@ pub(super) fn read(root: &Section<'_>, base: &Base<'_>) -> Result<Cage, Problem>
         working_dir,
         environment: environment.variables,
         secrets: environment.secrets,
-        interpreters: BTreeMap::new(),
+        interpreters: interpreters(root)?,
         memory,
         milli_cpus: root.item("cpus").map_or(Ok(1000), |item| cpus(&item))?,
         cpu_shares: match root.item("cpu_shares") {
@@ -80,10 +84,16 @@ pub(super) fn read(root: &Section<'_>, base: &Base<'_>) -> Result<Cage, Problem>
     })
 }
 
-fn image(root: &Section<'_>) -> Result<String, Problem> {
+fn image(root: &Section<'_>, profile: &str, build: Option<&Build>) -> Result<String, Problem> {
     let example = "write an image's reference, as in image = \"busybox:1.37\"";
-    let Some(item) = root.item("image") else {
-        return Err(root.missing("image", example));
+    let item = match (root.item("image"), build) {
+        (None, None) => return Err(root.missing("image", &format!("{example}; or `build`, to build one"))),
+        (None, Some(build)) => return Ok(build.reference(profile)),
+        (Some(item), Some(_)) => {
+            let help = "keep one of them: brig names what it builds after its content";
+            return Err(item.problem("`build` is there as well", help));
+        }
+        (Some(item), None) => item,
     };
     let text = item.text()?;
     let fits = |b: u8| b.is_ascii_alphanumeric() || b"._:/@-".contains(&b);
@@ -205,6 +215,51 @@ fn ulimits(root: &Section<'_>) -> Result<BTreeMap<String, Ulimit>, Problem> {
 /// A limit that is none (`-1`) is not taken: without the key, the daemon's own limit stays.
 fn ulimit(item: &Item<'_>) -> Result<u64, Problem> {
     item.number(0..=i64::MAX.unsigned_abs())
+}
+
+fn interpreters(root: &Section<'_>) -> Result<BTreeMap<String, Interpreter>, Problem> {
+    let mut all = BTreeMap::new();
+    let Some(section) = root.section("interpreter")? else { return Ok(all) };
+    for (language, item) in section.items() {
+        if !is_name(language) {
+            return Err(item.problem(&format!("\"{language}\" is no name of a language"), NAME_FORM));
+        }
+        let table = item.table()?;
+        table.only(&["command", "prewarm"], &[])?;
+        let prewarm = match table.item("prewarm") {
+            Some(item) => {
+                let prewarm = item.flag()?;
+                if prewarm && !PREWARMED.contains(&language) {
+                    return Err(item.problem(
+                        &format!("brig cannot start an interpreter of {language} before its code is there"),
+                        format!("leave it out, or write false: it can do that for {}", PREWARMED.join(" and ")),
+                    ));
+                }
+                prewarm
+            }
+            None => false,
+        };
+        let Some(command) = table.item("command") else {
+            return Err(item.problem("`command` is missing", COMMAND_FORM));
+        };
+        all.insert(language.to_owned(), Interpreter { command: words(&command)?, prewarm });
+    }
+    Ok(all)
+}
+
+const COMMAND_FORM: &str = "write the program and its arguments as a list, as in command = [\"python3\", \"-I\"]; the code's file follows them";
+
+fn words(item: &Item<'_>) -> Result<Vec<String>, Problem> {
+    let Some(list) = item.list() else { return Err(item.problem("this is no list", COMMAND_FORM)) };
+    let words = list.iter().map(|word| Ok(word.text()?.to_owned())).collect::<Result<Vec<_>, Problem>>()?;
+    match words.first() {
+        None => Err(item.problem("it is empty", COMMAND_FORM)),
+        Some(program) if program.is_empty() => Err(item.problem("it names no program", COMMAND_FORM)),
+        _ if words.len() > 64 || words.iter().any(|word| word.len() > 4096 || word.contains('\0')) => {
+            Err(item.problem("it has more than 64 words, or one that is too long or has a NUL", COMMAND_FORM))
+        }
+        Some(_) => Ok(words),
+    }
 }
 
 fn network(root: &Section<'_>) -> Result<Network, Problem> {

@@ -85,7 +85,7 @@ fn secret(item: &Item<'_>, base: &Base<'_>) -> Result<SecretSource, Problem> {
     }
 }
 
-fn check_name(item: &Item<'_>, name: &str) -> Result<(), Problem> {
+pub(super) fn check_name(item: &Item<'_>, name: &str) -> Result<(), Problem> {
     let first = name.bytes().next().is_some_and(|b| b.is_ascii_alphabetic() || b == b'_');
     if first && name.bytes().all(|b| b.is_ascii_alphanumeric() || b == b'_') {
         return Ok(());
@@ -93,7 +93,7 @@ fn check_name(item: &Item<'_>, name: &str) -> Result<(), Problem> {
     Err(item.problem(&format!("\"{name}\" is no name of a variable"), "letters, digits and _ only, no digit first"))
 }
 
-fn checked(item: &Item<'_>, value: &str) -> Result<String, Problem> {
+pub(super) fn checked(item: &Item<'_>, value: &str) -> Result<String, Problem> {
     if value.contains('\0') {
         return Err(item.problem("the value has a NUL, which no variable can hold", "leave it out"));
     }

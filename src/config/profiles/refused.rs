@@ -9,16 +9,13 @@ const LATER: &str = "this is planned and not there yet. Leave the key out";
 const COMMAND: &str = "what runs is what an agent proposes. Leave the key out";
 const NETWORK: &str = "sandboxes reach no network today: write network_mode = \"none\", or leave it out";
 const SCRATCH: &str = "the only writable place is the scratch: write [scratch] with size and exec";
-const BUILD: &str = "building images is planned and not there yet. Build it yourself and name it: image = \"NAME:TAG\"";
-const INTERPRETER: &str =
-    "interpreters are planned and not there yet. Propose the command itself, as in python3 -c CODE";
 const SECRETS: &str = "secrets are variables here: environment = { NAME = { file = \"./path\" } } or \
                        { NAME = { environment = \"VARIABLE\" } }";
 const DEPLOY: &str = "write mem_limit, cpus and pids_limit at the top of the file";
 const ENV_FILE: &str = "write the variables into [environment]";
 
 /// Key and reason.
-pub(super) const REFUSED: [Refusal; 51] = [
+pub(super) const REFUSED: [Refusal; 49] = [
     ("privileged", NEVER),
     ("cap_add", NEVER),
     ("security_opt", NEVER),
@@ -65,8 +62,6 @@ pub(super) const REFUSED: [Refusal; 51] = [
     ("links", NETWORK),
     ("tmpfs", SCRATCH),
     ("shm_size", SCRATCH),
-    ("build", BUILD),
-    ("interpreter", INTERPRETER),
     ("deploy", DEPLOY),
     ("env_file", ENV_FILE),
     ("container_name", "sandboxes name themselves. Leave the key out"),

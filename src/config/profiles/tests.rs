@@ -28,7 +28,7 @@ fn the_shipped_profiles_are_what_their_files_say() {
     let shell = parse("shell", "shell", SHIPPED[0].1, &base()).unwrap();
     assert_eq!(shell.name, "shell");
     assert_eq!((shell.timeout_ms, shell.output_limit), (60_000, 8 << 20));
-    assert_eq!(shell.pool, PoolPolicy { target: 2, max: 8, max_age_ms: 1_800_000 });
+    assert_eq!(shell.pool, PoolPolicy { min: 2, target: 2, max: 8, max_age_ms: 1_800_000 });
     assert_eq!(shell.approval, Approval { mode: ApprovalMode::Ask, expires_ms: 900_000 });
     let cage = &shell.cage;
     assert_eq!((cage.image.as_str(), cage.userland_fallback), ("busybox:1.37", true));
@@ -47,7 +47,7 @@ fn what_a_file_leaves_out_is_hardened_all_the_same() {
     assert_eq!(cage.ulimits["core"], Ulimit { soft: 0, hard: 0 });
     assert_eq!((plain.timeout_ms, plain.output_limit), (60_000, 8 << 20));
     assert_eq!(plain.approval.mode, ApprovalMode::Ask);
-    assert_eq!(plain.pool, PoolPolicy { target: 0, max: 8, max_age_ms: 1_800_000 });
+    assert_eq!(plain.pool, PoolPolicy { min: 0, target: 0, max: 8, max_age_ms: 1_800_000 });
 }
 
 #[test]
@@ -184,9 +184,7 @@ fn no_key_loosens_a_sandbox_and_each_says_why() {
     }
     assert!(refused("read_only = false").1.starts_with("this is always so and needs no key"));
     assert!(refused("command = \"sh\"").1.starts_with("what runs is what an agent proposes"));
-    for key in ["build = \".\"", "[interpreter.python]"] {
-        assert!(refused(key).1.contains("planned and not there yet"), "{key}");
-    }
+    assert!(refused("healthcheck = []").1.contains("planned and not there yet"));
     let (message, help) = refused("network_mode = \"bridge\"");
     assert_eq!(message, "p.toml:2:16: `network_mode`: \"bridge\" is not there: sandboxes reach no network today");
     assert_eq!(help, "allowed: \"none\"; others are planned");
@@ -197,12 +195,12 @@ fn no_key_loosens_a_sandbox_and_each_says_why() {
 fn slips_are_named_with_what_was_meant() {
     let (message, help) = refused("mem_limt = \"1g\"");
     assert_eq!(message, "p.toml:2:1: `mem_limt` is no key, did you mean `mem_limit`?");
-    assert!(help.starts_with("known here: description, image, image_fallback, user"), "{help}");
+    assert!(help.starts_with("known here: description, image, build, image_fallback, user"), "{help}");
     assert_eq!(refused("[pool]\ntraget = 1").0, "p.toml:3:1: `pool.traget` is no key, did you mean `target`?");
     assert_eq!(refused("ulimits.no_file = 1").0, "p.toml:2:9: `ulimits.no_file` is no key, did you mean `nofile`?");
     let problem = parse("p", "p.toml", "user = \"1:1\"", &base()).unwrap_err();
     assert_eq!(problem.message, "p.toml:1:1: `image` is missing");
-    assert_eq!(problem.help, "write an image's reference, as in image = \"busybox:1.37\"");
+    assert_eq!(problem.help, "write an image's reference, as in image = \"busybox:1.37\"; or `build`, to build one");
 }
 
 #[test]
@@ -236,14 +234,14 @@ fn the_users_own_files_replace_and_add() {
     let names = |settings: &Settings| {
         load(&places, settings).map(|all| all.into_iter().map(|profile| profile.name).collect::<Vec<_>>())
     };
-    assert_eq!(names(&Settings::default()).unwrap(), ["shell"]);
+    assert_eq!(names(&Settings::default()).unwrap(), ["node", "python", "shell"]);
 
     fs::create_dir(places.profiles_dir()).unwrap();
     fs::write(places.profiles_dir().join("shell.toml"), "image = \"mine\"").unwrap();
     fs::write(places.profiles_dir().join("python.toml"), "image = \"python\"").unwrap();
     fs::write(places.profiles_dir().join(".python.toml"), "rubbish").unwrap();
     fs::write(places.profiles_dir().join("notes.txt"), "rubbish").unwrap();
-    assert_eq!(names(&Settings::default()).unwrap(), ["python", "shell"]);
+    assert_eq!(names(&Settings::default()).unwrap(), ["node", "python", "shell"]);
     assert_eq!(load(&places, &Settings::default()).unwrap()[1].cage.image, "mine");
 
     let settings = Settings::parse("brig.toml", "default_profile = \"pyhton\"").unwrap();
@@ -252,7 +250,7 @@ fn the_users_own_files_replace_and_add() {
         problem.message,
         "brig.toml:1:19: `default_profile`: no profile is called \"pyhton\", did you mean `python`?"
     );
-    assert!(problem.help.starts_with("there are: python, shell; add "), "{problem}");
+    assert!(problem.help.starts_with("there are: node, python, shell; add "), "{problem}");
 
     fs::write(places.profiles_dir().join("Big One.toml"), "image = \"a\"").unwrap();
     let problem = names(&Settings::default()).unwrap_err();
@@ -339,5 +337,116 @@ fn a_secret_is_written_down_as_where_it_comes_from() {
     ] {
         let (message, _) = refused(&format!("environment = {{ A = {text} }}"));
         assert!(message.contains(what), "{text}: {message}");
+    }
+}
+
+/// Reads a profile that has `build` and is beside these files.
+fn built(files: &[(&str, &str)], text: &str) -> (tempfile::TempDir, Result<Profile, Problem>) {
+    let directory = tempfile::tempdir().unwrap();
+    for (name, content) in files {
+        let path = directory.path().join(name);
+        fs::create_dir_all(path.parent().unwrap()).unwrap();
+        fs::write(path, content).unwrap();
+    }
+    let base = Base { directory: Some(directory.path()), ..Base::NOWHERE };
+    let profile = parse("p", "p.toml", text, &base);
+    (directory, profile)
+}
+
+#[test]
+fn what_is_built_is_named_after_its_content_and_lies_beside_the_profile() {
+    let files = [("it/Dockerfile", "FROM x"), ("it/other", "FROM y")];
+    let (directory, short) = built(&files, "build = \"./it\"");
+    let short = short.unwrap().cage;
+    let build = short.build.unwrap();
+    let context = directory.path().canonicalize().unwrap().join("it");
+    assert_eq!(build.context, brig_core::profile::Context::Directory(context.to_str().unwrap().to_owned()));
+    assert!(short.image.starts_with("brig-build:p-"), "{}", short.image);
+    let long = "[build]\ncontext = \"it\"\ndockerfile = \"other\"\nargs = { A = 1 }\ntarget = \"last\"";
+    let long = built(&files, long).1.unwrap().cage;
+    assert_ne!(long.image, short.image);
+    let build = long.build.unwrap();
+    assert_eq!(
+        (build.dockerfile.as_str(), build.target.as_deref(), build.args["A"].as_str()),
+        ("other", Some("last"), "1")
+    );
+    let same = built(&files, "build = { context = \"it\" }").1.unwrap().cage;
+    assert_eq!(same.image, short.image);
+    let changed = built(&[("it/Dockerfile", "FROM z"), files[1]], "build = \"it\"").1.unwrap().cage;
+    assert_ne!(changed.image, short.image);
+}
+
+#[test]
+fn what_cannot_be_built_says_where_and_what_to_write() {
+    let cases = [
+        ("build = \"gone\"", "1:9: `build`: there is no directory", "relative one begins where the profile's file is"),
+        ("build = \"empty\"", "there is no file Dockerfile in", "put a Dockerfile there"),
+        ("build = 7", "this is a whole number", "a directory or a table"),
+        ("build = { dockerfile = \"a\" }", "`context` is missing", "context = \".\""),
+        (
+            "build = { context = \".\", dockerfile = \"../a\" }",
+            "\"../a\" is no file in the context",
+            "below the context",
+        ),
+        ("build = \"https://x.example/y.git\"", "is no directory, and brig fetches nothing", "clone it"),
+        (
+            "build = { context = \".\", dockerfile_inline = \"\" }",
+            "`build.dockerfile_inline` is not taken",
+            "beside the profile",
+        ),
+        ("build = { context = \".\", contxt = \"\" }", "did you mean `context`?", "known here"),
+        ("image = \"a\"\nbuild = \".\"", "1:9: `image`: `build` is there as well", "keep one of them"),
+    ];
+    for (text, message, help) in cases {
+        let (_directory, profile) = built(&[("Dockerfile", "FROM x"), ("empty/a", "")], text);
+        let problem = profile.unwrap_err();
+        assert!(problem.message.contains(message), "{text}: {problem}");
+        assert!(problem.help.contains(help), "{text}: {problem}");
+    }
+}
+
+#[test]
+fn a_copy_of_a_shipped_profile_builds_what_is_shipped_until_it_has_files_of_its_own() {
+    let text = "build = { context = \"python\" }";
+    let shipped = brig_core::profile::Context::Shipped("python".to_owned());
+    assert_eq!(built(&[], text).1.unwrap().cage.build.unwrap().context, shipped);
+    let own = built(&[("python/Dockerfile", "FROM x")], text).1.unwrap();
+    assert_ne!(own.cage.build.unwrap().context, shipped);
+}
+#[test]
+fn interpreters_are_read_and_only_those_that_can_be_are_started_in_advance() {
+    let read = profile(
+        "[interpreter.python]\ncommand = [\"python3\", \"-I\"]\nprewarm = true\n[interpreter.lua]\ncommand = [\"lua\"]",
+    );
+    let python = &read.cage.interpreters["python"];
+    assert_eq!((python.command.join(" ").as_str(), python.prewarm), ("python3 -I", true));
+    assert!(!read.cage.interpreters["lua"].prewarm);
+    for (text, message, help) in [
+        (
+            "[interpreter.lua]\ncommand = [\"lua\"]\nprewarm = true",
+            "p.toml:4:11: `interpreter.lua.prewarm`: brig cannot start",
+            "node and python",
+        ),
+        (
+            "[interpreter.python]\nprewarm = true",
+            "`interpreter.python`: `command` is missing",
+            "command = [\"python3\", \"-I\"]",
+        ),
+        (
+            "[interpreter.python]\ncommand = \"python3 -I\"",
+            "p.toml:3:11: `interpreter.python.command`: this is no list",
+            "as a list",
+        ),
+        ("[interpreter.python]\ncommand = []", "it is empty", "as a list"),
+        ("[interpreter.python]\ncommand = [\"\"]", "it names no program", "as a list"),
+        (
+            "[interpreter.python]\ncommand = [\"a\"]\nprewarn = true",
+            "`interpreter.python.prewarn` is no key, did you mean `prewarm`?",
+            "command",
+        ),
+        ("[interpreter.\"C++\"]\ncommand = [\"a\"]", "\"C++\" is no name of a language", "a-z"),
+    ] {
+        let (said, helped) = refused(text);
+        assert!(said.contains(message) && helped.contains(help), "{said}\n{helped}");
     }
 }

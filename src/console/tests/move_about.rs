@@ -135,19 +135,21 @@ fn output_scrolls_back_and_follows_again() {
     harness.select("9vq2m0ke");
     let id = ProposalId("9vq2m0ke".into());
     let lines: String = (0..500).map(|at| format!("line {at}\n")).collect();
-    harness.send(Msg::Output(id.clone(), vec![(OutputStream::Stdout, lines.into_bytes())]));
+    harness.send(Msg::Output(id.clone(), vec![(0, OutputStream::Stdout, lines.into_bytes())]));
     assert!(harness.text().contains("line 499"));
     harness.key('4');
     harness.press(KeyCode::PageUp);
     assert!(!harness.text().contains("line 499") && harness.text().contains("scrolled"));
     harness.key('g');
     assert!(harness.text().contains("line 0"));
-    harness.send(Msg::Output(id.clone(), vec![(OutputStream::Stdout, b"more\n".to_vec())]));
+    harness.send(Msg::Output(id.clone(), vec![(0, OutputStream::Stdout, b"more\n".to_vec())]));
     assert!(harness.text().contains("line 0"), "what arrives moves nothing");
     harness.key('G');
     assert!(harness.text().contains("more"));
-    harness
-        .send(Msg::Output(id, vec![(OutputStream::Stdout, format!("{}FIN\n", "0123456789".repeat(20)).into_bytes())]));
+    harness.send(Msg::Output(
+        id,
+        vec![(0, OutputStream::Stdout, format!("{}FIN\n", "0123456789".repeat(20)).into_bytes())],
+    ));
     assert!(!harness.text().contains("FIN"));
     for _ in 0..10 {
         harness.key('l');

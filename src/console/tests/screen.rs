@@ -4,6 +4,7 @@ use brig_core::envelope;
 use brig_core::id::ProposalId;
 use brig_core::problem::{Code, Problem};
 use brig_core::profile::{ImageSource, Interpreter, SecretSource, Volume};
+use brig_core::retention::Usage;
 use crossterm::event::KeyCode;
 use ratatui::buffer::Buffer;
 use ratatui::style::{Color, Modifier};
@@ -50,7 +51,7 @@ fn every_size_shows_what_matters() {
         }
     }
     let text = Harness::with_story((200, 60)).text();
-    for part in ["26M/64M", "3/64", "k3f9-17", "look around", "exit 2", "killed", "rejected", "HIT", "214"] {
+    for part in ["26M/64M", "3/64", "k3f9-17", "look around", "exit 2", "killed", "rejected", "HIT%", "98%"] {
         assert!(text.contains(part), "lacks {part}:\n{text}");
     }
 }
@@ -111,8 +112,8 @@ fn hostile_text_is_harmless_everywhere() {
         check(&harness);
         harness.select("9vq2m0ke");
         let output = vec![
-            (OutputStream::Stdout, nasty.clone().into_bytes()),
-            (OutputStream::Stderr, nasty.clone().into_bytes()),
+            (0, OutputStream::Stdout, nasty.clone().into_bytes()),
+            (0, OutputStream::Stderr, nasty.clone().into_bytes()),
         ];
         harness.send(Msg::Output(ProposalId("9vq2m0ke".into()), output));
         check(&harness);
@@ -237,7 +238,7 @@ fn troubles_are_said_with_their_age() {
     row.engine_problem = since("connection refused");
     harness.update(Update::Supervisor(row));
     let text = harness.text();
-    assert!(text.contains("nothing new runs, journal failing since 12s: the disk is full"), "{text}");
+    assert!(text.contains("nothing new runs since 12s: the disk is full"), "{text}");
     assert!(text.contains("engine away since 12s: connection refused"), "{text}");
     let mut pool = story().pools.remove(0);
     pool.image_source = Some(ImageSource::Userland);
@@ -245,6 +246,30 @@ fn troubles_are_said_with_their_age() {
     assert!(harness.text().contains("userland image made from this machine"));
     harness.send(Msg::Resize(80, 24));
     assert!(harness.text().contains("userland image "));
+}
+
+#[test]
+fn a_disk_that_is_nearly_full_is_a_warning_and_one_that_is_not_takes_no_line() {
+    let mut harness = Harness::with_story((100, 30));
+    let before = harness.text();
+    let mut row = super::super::fixtures::supervisor();
+    let mut disk = Usage {
+        journal_bytes: 1 << 30,
+        journal_limit: 1 << 30,
+        output_bytes: 4 << 30,
+        output_limit: 4 << 30,
+        file_bytes: 5 << 30,
+        free_bytes: Some(100 << 30),
+        keep_free: 1 << 27,
+        warning: None,
+    };
+    row.disk = Some(disk.clone());
+    harness.update(Update::Supervisor(row.clone()));
+    assert_eq!(harness.text(), before, "what is kept at its limits is nothing to worry about");
+    disk.warning = Some("the journal's disk has 200m left, and stops at 128m".into());
+    row.disk = Some(disk);
+    harness.update(Update::Supervisor(row));
+    assert!(harness.text().contains("! the journal's disk has 200m left"), "{}", harness.text());
 }
 
 #[test]
@@ -333,7 +358,7 @@ fn a_flood_of_output_leaves_keys_alive_and_memory_bounded() {
     let id = ProposalId("9vq2m0ke".into());
     let chunk = b"all work and no play\n".repeat(3000);
     for _ in 0..200 {
-        harness.send(Msg::Output(id.clone(), vec![(OutputStream::Stdout, chunk.clone())]));
+        harness.send(Msg::Output(id.clone(), vec![(0, OutputStream::Stdout, chunk.clone())]));
         harness.key('2');
         harness.key('1');
         let _ = harness.draw(&theme("none"));

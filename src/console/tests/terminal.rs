@@ -146,16 +146,15 @@ async fn output(State(asked): State<Asked>, Named(id): Named<String>) -> Body {
     if id == FLOOD {
         let chunk = |seq| {
             let data = Blob(b"all work and no play makes a dull program\n".repeat(1000));
-            line(&FollowLine::Output { seq, at: NOW, stream: OutputStream::Stdout, data })
+            line(&FollowLine::Output { seq, at: NOW, stream: OutputStream::Stdout, step: 0, data })
         };
         return Body::from_stream(futures_util::stream::iter(
             (0..).map(move |seq| Ok::<_, std::io::Error>(chunk(seq))),
         ));
     }
-    let lines = story_output()
-        .into_iter()
-        .enumerate()
-        .map(|(seq, (stream, data))| line(&FollowLine::Output { seq: seq as u64, at: NOW, stream, data: Blob(data) }));
+    let lines = story_output().into_iter().enumerate().map(|(seq, (step, stream, data))| {
+        line(&FollowLine::Output { seq: seq as u64, at: NOW, stream, step, data: Blob(data) })
+    });
     open_ended(lines.collect(), asked)
 }
 

@@ -14,7 +14,10 @@ use crate::console::theme::Theme;
 pub fn has_notes(state: &State) -> bool {
     matches!(state.link, Link::Lost { .. })
         || state.supervisor.as_ref().is_some_and(|row| {
-            row.engine_problem.is_some() || row.journal_problem.is_some() || row.config_problem.is_some()
+            row.engine_problem.is_some()
+                || row.journal_problem.is_some()
+                || row.config_problem.is_some()
+                || row.disk.as_ref().is_some_and(|disk| disk.warning.is_some())
         })
 }
 
@@ -93,9 +96,14 @@ fn draw_notes(state: &State, layout: &Layout, painter: &mut Painter<'_>) {
                 notes.push((format!("! {what} since {ago}: {}", shown(&problem.to_string())), style));
             }
         };
-        note("nothing new runs, journal failing", &row.journal_problem, theme.danger);
+        note("nothing new runs", &row.journal_problem, theme.danger);
         note("engine away", &row.engine_problem, theme.danger);
         note("settings not in force", &row.config_problem, theme.warn);
+        // What is full already is said by what does not run.
+        let warning = row.disk.as_ref().and_then(|disk| disk.warning.as_ref());
+        if let Some(warning) = warning.filter(|_| row.journal_problem.is_none()) {
+            notes.push((format!("! {}", shown(warning)), theme.warn));
+        }
     }
     let area = layout.notes;
     let mut used = 1;

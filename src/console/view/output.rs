@@ -1,12 +1,13 @@
 //! The last pane: what is selected. The output of a run, or what there is to say of a question, a sandbox or a pool.
 
+use brig_core::problem::Code;
 use brig_core::profile::ImageSource;
 use brig_core::proposal::{OutputStream, RunEnd, Status};
 use ratatui::layout::Rect;
 use ratatui::style::Style;
 
 use super::{Painter, joined, words};
-use crate::api::wire::{PoolRow, ProposalRow, SandboxRow, end_text};
+use crate::api::wire::{PoolRow, ProposalRow, SandboxRow, end_text, running_step};
 use crate::console::layout;
 use crate::console::output::Output;
 use crate::console::state::{Link, Pane, State, Subject, has_run};
@@ -91,6 +92,10 @@ fn draw_run(state: &State, row: &ProposalRow, area: Rect, painter: &mut Painter<
         if output.ring.end() == 0 && output.complete {
             painter.put(inside.x + GUTTER, inside.y, inside.width - GUTTER, "It wrote nothing.", theme.dim);
         }
+        if let Some(problem) = output.problem.as_ref().filter(|problem| problem.code == Code::Pruned) {
+            let text = shown(&problem.message);
+            painter.put(inside.x + GUTTER, inside.y, inside.width - GUTTER, &text, theme.dim);
+        }
     }
     let problem = output.and_then(|output| output.problem.as_ref());
     let (text, style) = match (&row.end, problem) {
@@ -109,6 +114,7 @@ fn draw_lines(output: &Output, area: Rect, painter: &mut Painter<'_>) {
     let first = output.first_line(usize::from(area.height));
     for (line, row) in output.ring.lines_from(first).zip(area.rows()) {
         let (sign, style) = match line.stream {
+            _ if line.is_heading => ("─", theme.heading),
             OutputStream::Stdout => (" ", Style::new()),
             OutputStream::Stderr => ("!", theme.stderr),
         };
@@ -132,7 +138,8 @@ fn running_line(row: &ProposalRow, state: &State) -> String {
         Some(run) => {
             let start = if run.cold { "cold start" } else { "warm start" };
             let ago = age(state.now.wall.0 - run.started_at.0);
-            format!("running for {ago}, {} left, {start}", left(run.deadline_at.0 - state.now.wall.0))
+            let step = running_step(row).map_or_else(String::new, |step| format!("{step}, "));
+            format!("{step}running for {ago}, {} left, {start}", left(run.deadline_at.0 - state.now.wall.0))
         }
         None => row.status.text().to_owned(),
     }
@@ -212,6 +219,7 @@ fn pool(row: &PoolRow, state: &State, painter: &Painter<'_>) -> Vec<Fact> {
     let source = match row.image_source {
         Some(ImageSource::Local) => ", which the engine had",
         Some(ImageSource::Pulled) => ", pulled",
+        Some(ImageSource::Built) => ", built",
         Some(ImageSource::Userland) => ", in its place one made from this machine's userland",
         None => "",
     };
@@ -221,13 +229,14 @@ fn pool(row: &PoolRow, state: &State, painter: &Painter<'_>) -> Vec<Fact> {
         ("state", format!("{}{}", row.state.text(), retry.unwrap_or_default()), words::pool(row.state, theme)),
         ("now", row.progress.as_deref().map(shown).unwrap_or_default(), theme.info),
         ("error", error, theme.danger),
+        ("why", shown(&row.reason), Style::new()),
         ("about", shown(&row.description), Style::new()),
         ("image", format!("{}{source}", shown(&row.image)), Style::new()),
         (
             "sandboxes",
             format!(
-                "{} ready of {}, {} arming, {} in use, {} at most",
-                row.ready, row.target, row.arming, row.leased, row.max
+                "{} ready of {} wanted, {} arming, {} in use, {} at most",
+                row.ready, row.wanted, row.arming, row.leased, row.max
             ),
             Style::new(),
         ),

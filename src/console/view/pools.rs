@@ -17,7 +17,7 @@ struct Columns {
     gauge: Column,
     ready: Column,
     state: Column,
-    numbers: [Column; 6],
+    numbers: [Column; 7],
     note: Column,
 }
 
@@ -25,13 +25,12 @@ impl Columns {
     fn new(width: u16) -> Self {
         let mut columns = layout::Columns::new(width, 2);
         let wide = width >= 60;
-        let small = if wide { 5 } else { 0 };
         Self {
             profile: columns.take(if width >= 34 { 10 } else { 8 }),
             gauge: columns.take(GAUGE),
             ready: columns.take(5),
             state: columns.take(if width >= 34 { 8 } else { 0 }),
-            numbers: [small; 6].map(|width| columns.take(width)),
+            numbers: [3, 4, 4, 4, 5, 5, 4].map(|width| columns.take(if wide { width } else { 0 })),
             // A few letters of a sentence would only be noise.
             note: columns.take(if columns.left() >= 14 { columns.left() } else { 0 }),
         }
@@ -42,7 +41,7 @@ pub fn draw(state: &State, area: Rect, painter: &mut Painter<'_>) {
     let columns = Columns::new(layout::inner(area).width);
     let beyond = beyond(state.pools.len(), state.pool_list.top, state.height_of(Pane::Pools));
     painter.pane(state, Pane::Pools, area, "Pools", &beyond);
-    let [arming, leased, waiting, hits, misses, failures] = columns.numbers;
+    let [arming, leased, waiting, hits, half, most, failures] = columns.numbers;
     let rows = headings(
         painter,
         area,
@@ -53,8 +52,9 @@ pub fn draw(state: &State, area: Rect, painter: &mut Painter<'_>) {
             (arming, "ARM", true),
             (leased, "USED", true),
             (waiting, "WAIT", true),
-            (hits, "HIT", true),
-            (misses, "MISS", true),
+            (hits, "HIT%", true),
+            (half, "P50", true),
+            (most, "P95", true),
             (failures, "FAIL", true),
         ],
     );
@@ -72,7 +72,11 @@ pub fn draw(state: &State, area: Rect, painter: &mut Painter<'_>) {
 fn draw_row(pool: &PoolRow, columns: &Columns, row: Rect, painter: &mut Painter<'_>) {
     let theme = painter.theme;
     let style = words::pool(pool.state, theme);
-    let plain = if matches!(pool.state, PoolState::Idle | PoolState::Draining) { theme.dim } else { Style::new() };
+    let plain = if matches!(pool.state, PoolState::Idle | PoolState::Draining | PoolState::Drained) {
+        theme.dim
+    } else {
+        Style::new()
+    };
     painter.cell(row, columns.profile, &shown_in(&pool.profile, columns.profile.width), plain);
     let unwell = matches!(pool.state, PoolState::Away | PoolState::Failing | PoolState::Image);
     if columns.state.width == 0 && unwell {
@@ -81,40 +85,49 @@ fn draw_row(pool: &PoolRow, columns: &Columns, row: Rect, painter: &mut Painter<
         painter.cell(row, column, pool.state.text(), style);
     } else {
         painter.cell(row, columns.gauge, &gauge(pool), style);
-        painter.cell(row, columns.ready, &format!("{}/{}", pool.ready, pool.target), plain);
+        painter.cell(row, columns.ready, &format!("{}/{}", pool.ready, pool.wanted), plain);
         painter.cell(row, columns.state, pool.state.text(), style);
     }
-    let numbers = [
-        u64::from(pool.arming),
-        u64::from(pool.leased),
-        u64::from(pool.waiting),
-        pool.hits,
-        pool.misses,
-        pool.failures,
-    ];
-    for (at, (column, number)) in columns.numbers.into_iter().zip(numbers).enumerate() {
-        let style = match (at, number) {
-            (_, 0) => theme.dim,
-            (5, _) => theme.danger,
-            _ => plain,
-        };
-        painter.number(row, column, &number.to_string(), style);
+    let [arming, leased, waiting, hits, half, most, failures] = columns.numbers;
+    for (column, number) in [(arming, pool.arming), (leased, pool.leased), (waiting, pool.waiting)] {
+        painter.number(row, column, &number.to_string(), if number == 0 { theme.dim } else { plain });
     }
+    let runs = pool.hits + pool.misses;
+    let share = (runs > 0).then(|| pool.hits.saturating_mul(100) / runs);
+    painter.number(row, hits, &share.map_or_else(String::new, |share| format!("{share}%")), plain);
+    let first_byte = pool.latency.first_byte.hour;
+    for (column, us) in [(half, first_byte.map(|it| it.p50_us)), (most, first_byte.map(|it| it.p95_us))] {
+        painter.number(row, column, &us.map_or_else(String::new, short_time), plain);
+    }
+    let style = if pool.failures == 0 { theme.dim } else { theme.danger };
+    painter.number(row, failures, &pool.failures.to_string(), style);
     let note = match (&pool.progress, &pool.last_error, pool.state) {
-        (Some(progress), ..) => shown_in(progress, columns.note.width),
-        (None, Some(error), PoolState::Failing) => shown_in(&error.message, columns.note.width),
-        _ => String::new(),
+        (Some(progress), ..) => progress,
+        (None, Some(error), PoolState::Failing) => &error.message,
+        _ => &pool.reason,
     };
+    let note = shown_in(note, columns.note.width);
     painter.cell(row, columns.note, &note, theme.dim);
 }
 
 /// As many blocks as are wanted, up to the gauge's width; filled as far as they are ready.
 fn gauge(pool: &PoolRow) -> String {
-    let blocks = pool.target.min(u32::from(GAUGE));
-    let filled = match pool.target {
+    let blocks = pool.wanted.min(u32::from(GAUGE));
+    let filled = match pool.wanted {
         0 => 0,
         target if target <= blocks => pool.ready.min(blocks),
         target => pool.ready.min(target) * blocks / target,
     };
     (0..blocks).map(|at| if at < filled { '■' } else { '□' }).collect()
+}
+
+/// Microseconds in five letters at most, as in `3.1ms`.
+fn short_time(us: u64) -> String {
+    match us {
+        0..1000 => format!("{us}µs"),
+        1000..9950 => format!("{}.{}ms", (us + 50) / 1000, (us + 50) / 100 % 10),
+        9950..999_500 => format!("{}ms", (us + 500) / 1000),
+        999_500..9_950_000 => format!("{}.{}s", (us + 50_000) / 1_000_000, (us + 50_000) / 100_000 % 10),
+        _ => format!("{}s", us.saturating_add(500_000) / 1_000_000),
+    }
 }

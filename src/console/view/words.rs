@@ -70,7 +70,8 @@ pub fn sandbox(state: SandboxState, theme: &Theme) -> (&'static str, Style) {
 pub fn pool(state: PoolState, theme: &Theme) -> Style {
     match state {
         PoolState::Ready => theme.ok,
-        PoolState::Idle | PoolState::Draining => theme.dim,
+        PoolState::Idle | PoolState::Draining | PoolState::Drained => theme.dim,
+        PoolState::Paused => theme.warn,
         PoolState::Filling | PoolState::Image => theme.info,
         PoolState::Away | PoolState::Failing => theme.danger,
     }

@@ -22,8 +22,8 @@ use super::meter::CgroupMeter;
 use super::{Shared, images, init_volume, lock};
 use crate::engine::{ArmedSandbox, Meter};
 
-/// From the daemon's "started" to init's "armed".
-const ARMING: Duration = Duration::from_secs(10);
+/// From the daemon's "started" to init's "armed". Init itself gives its interpreters 20 s.
+const ARMING: Duration = Duration::from_secs(30);
 
 /// See [`crate::engine::Engine::arm`]. Dropping the future at any point leaves nothing behind either.
 pub async fn arm(shared: &Arc<Shared>, id: &SandboxId, spec: Arc<SandboxSpec>) -> Result<ArmedSandbox, Problem> {

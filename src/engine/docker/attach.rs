@@ -3,6 +3,7 @@
 use std::io;
 use std::pin::Pin;
 use std::task::{Context, Poll, Waker};
+use std::time::Duration;
 
 use bollard::container::LogOutput;
 use bollard::errors::Error;
@@ -12,12 +13,14 @@ use brig_core::proposal::OutputStream;
 use brig_init::wire::{Armed, ArmedFinder, ArmedScan, WIRE_VERSION};
 use bytes::Bytes;
 use futures_util::stream::{BoxStream, StreamExt as _};
-use tokio::io::AsyncWrite;
+use tokio::io::{AsyncWrite, AsyncWriteExt as _};
+use tokio::runtime::Handle;
 
 use super::address::Address;
 use super::failure;
 use super::link::{Link, QUICK};
 use super::until_problem;
+use crate::engine::{last_words, remember};
 
 /// What a sandbox writes, in order within each stream.
 pub type Output = BoxStream<'static, Result<(OutputStream, Bytes), Problem>>;
@@ -30,7 +33,7 @@ pub async fn attach(link: &Link, container: &str) -> Result<(OwnerStdin, Output)
     let address = link.address.clone();
     let output = attached.output.map(move |item| sort(&address, item)).boxed();
     // After a problem nothing that follows can be trusted to belong to a stream.
-    Ok((OwnerStdin { inner: attached.input }, until_problem(output)))
+    Ok((OwnerStdin { inner: Some(attached.input) }, until_problem(output)))
 }
 
 /// Sorts one piece of output by its stream.
@@ -54,7 +57,7 @@ pub async fn armed(mut output: Output) -> Result<Output, Problem> {
     while let Some(item) = output.next().await {
         let (stream, bytes) = item?;
         if stream == OutputStream::Stderr {
-            complaint.extend_from_slice(&bytes[..bytes.len().min(1024 - complaint.len().min(1024))]);
+            remember(&mut complaint, &bytes);
             continue;
         }
         match finder.push(&bytes) {
@@ -70,9 +73,12 @@ pub async fn armed(mut output: Output) -> Result<Output, Problem> {
             }
         }
     }
-    let complaint = failure::tidy(&String::from_utf8_lossy(&complaint).escape_debug().to_string());
-    let said = if complaint.is_empty() { String::new() } else { format!(", saying: {complaint}") };
-    Err(protocol(format!("the sandbox ended before its init was armed{said}")))
+    let problem = match last_words(&complaint) {
+        Some(problem) if problem.code == Code::InterpreterFailed => return Err(problem),
+        Some(problem) => format!(", saying: {}", problem.message),
+        None => String::new(),
+    };
+    Err(protocol(format!("the sandbox ended before its init was armed{problem}")))
 }
 
 /// The volume is filled with the very init that this brig carries, so anything else is a mistake somewhere.
@@ -97,27 +103,41 @@ fn protocol(message: String) -> Problem {
 /// Init's standard input. Both directions share a connection, so dropping this alone would close nothing: the drop
 /// closes this direction by hand, which init understands as its owner's death.
 pub struct OwnerStdin {
-    inner: Pin<Box<dyn AsyncWrite + Send>>,
+    /// There until it is dropped.
+    inner: Option<Pin<Box<dyn AsyncWrite + Send>>>,
+}
+
+impl OwnerStdin {
+    fn inner(&mut self) -> io::Result<&mut Pin<Box<dyn AsyncWrite + Send>>> {
+        self.inner.as_mut().ok_or_else(|| io::ErrorKind::BrokenPipe.into())
+    }
 }
 
 impl Drop for OwnerStdin {
     fn drop(&mut self) {
-        // Closing one direction of a socket never waits.
-        let _ = self.inner.as_mut().poll_shutdown(&mut Context::from_waker(Waker::noop()));
+        /// What an encrypted connection may take to say its last word to a daemon that does not read.
+        const LAST_WORD: Duration = Duration::from_secs(5);
+        let Some(mut inner) = self.inner.take() else { return };
+        // Closing one direction of a socket never waits. Of an encrypted connection it can, when what was written before
+        // is still on its way.
+        let closed = inner.as_mut().poll_shutdown(&mut Context::from_waker(Waker::noop()));
+        if let (Poll::Pending, Ok(runtime)) = (closed, Handle::try_current()) {
+            runtime.spawn(async move { tokio::time::timeout(LAST_WORD, inner.shutdown()).await });
+        }
     }
 }
 
 impl AsyncWrite for OwnerStdin {
     fn poll_write(mut self: Pin<&mut Self>, cx: &mut Context<'_>, bytes: &[u8]) -> Poll<io::Result<usize>> {
-        self.inner.as_mut().poll_write(cx, bytes)
+        self.inner()?.as_mut().poll_write(cx, bytes)
     }
 
     fn poll_flush(mut self: Pin<&mut Self>, cx: &mut Context<'_>) -> Poll<io::Result<()>> {
-        self.inner.as_mut().poll_flush(cx)
+        self.inner()?.as_mut().poll_flush(cx)
     }
 
     fn poll_shutdown(mut self: Pin<&mut Self>, cx: &mut Context<'_>) -> Poll<io::Result<()>> {
-        self.inner.as_mut().poll_shutdown(cx)
+        self.inner()?.as_mut().poll_shutdown(cx)
     }
 }
 

@@ -37,6 +37,10 @@ pub mod label {
     pub const SANDBOX: &str = "brig.sandbox";
     /// On init's volume and on the container that fills it: the hash of init.
     pub const INIT: &str = "brig.init";
+    /// On an image that brig has made: the installation. Not [`INSTALL`], which sandboxes would inherit from it.
+    pub const IMAGE: &str = "brig.image";
+    /// On an image that was built: the hash of the files that it was built from.
+    pub const BUILD: &str = "brig.build";
     /// On an image made of a machine's userland: the hash of what is in it.
     pub const USERLAND: &str = "brig.userland";
 }
@@ -86,7 +90,7 @@ pub fn request(id: &SandboxId, spec: &SandboxSpec, around: &Surroundings<'_>) ->
     Ok(ContainerCreateBody {
         image: Some(spec.image.id.clone()),
         entrypoint: Some(vec![INIT_PATH.to_owned()]),
-        cmd: Some(Vec::new()),
+        cmd: Some(in_advance(cage)),
         user: Some(cage.user.clone()),
         working_dir: Some(cage.working_dir.clone()),
         env: Some(no_environment(around.image_environment)),
@@ -105,6 +109,21 @@ pub fn request(id: &SandboxId, spec: &SandboxSpec, around: &Surroundings<'_>) ->
         host_config: Some(host_config(cage, around)?),
         ..ContainerCreateBody::default()
     })
+}
+
+/// Init's arguments: the interpreters to start in advance, and in which environment. brig-init's `warm.rs` reads them.
+fn in_advance(cage: &Cage) -> Vec<String> {
+    let mut words = Vec::new();
+    for (language, interpreter) in cage.interpreters.iter().filter(|(_, interpreter)| interpreter.prewarm) {
+        words.extend(["--interpreter".to_owned(), language.clone(), cage.code_path(0, language)]);
+        words.push(interpreter.command.len().to_string());
+        words.extend(interpreter.command.iter().cloned());
+    }
+    if !words.is_empty() {
+        let variable = |(name, value): (&String, &String)| ["--env".to_owned(), format!("{name}={value}")];
+        words.extend(cage.environment.iter().flat_map(variable));
+    }
+    words
 }
 
 /// A name without a value takes the variable away. `PATH` and `HOSTNAME` are the daemon's, the rest the image's: what a
@@ -237,16 +256,17 @@ fn mounts(cage: &Cage, around: &Surroundings<'_>) -> Vec<Mount> {
 }
 
 #[cfg(test)]
-mod tests {
+pub mod tests {
     use std::collections::BTreeMap;
 
     use brig_core::profile::{ImageSource, Network, ResolvedImage, Ulimit, Volume};
 
     use super::*;
 
-    fn cage() -> Cage {
+    pub fn cage() -> Cage {
         Cage {
             image: "busybox".to_owned(),
+            build: None,
             userland_fallback: false,
             user: "65534:65533".to_owned(),
             working_dir: "/sandbox".to_owned(),
@@ -272,6 +292,8 @@ mod tests {
             host: "h".to_owned(),
             owner: Owner { pid: 7, started: 9 },
             address: None,
+            context: None,
+            tls: None,
         };
         let around = Surroundings {
             settings: &settings,

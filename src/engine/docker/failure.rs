@@ -77,6 +77,10 @@ pub fn explain(address: &Address, what: &str, error: &Error) -> Failure {
                 .help(START),
         },
         other => match io_error(other) {
+            Some(error) if let Some(known) = known(error) => {
+                let message = format!("cannot {what}: the daemon at {address} is not reached: {}", known.message);
+                Failure { status: None, problem: Problem::new(known.code, message).help(known.help.clone()) }
+            }
             Some(error) => Failure { status: None, problem: unreachable(address, what, error) },
             None if is_connection(other) => {
                 plain(Code::EngineUnreachable, what, &format!("the daemon at {address} hung up: {}", innermost(other)))
@@ -118,6 +122,11 @@ fn is_connection(error: &Error) -> bool {
         Error::HyperResponseError { err } => err.is_closed() || err.is_incomplete_message() || err.is_canceled(),
         _ => false,
     }
+}
+
+/// What the connection's own part has found out already.
+fn known(error: &io::Error) -> Option<&Problem> {
+    error.get_ref()?.downcast_ref()
 }
 
 fn io_error(error: &Error) -> Option<&io::Error> {

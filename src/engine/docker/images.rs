@@ -4,16 +4,17 @@ use std::collections::BTreeMap;
 use std::sync::Arc;
 use std::time::Duration;
 
-use bollard::models::{CreateImageInfo, ImageInspect};
+use bollard::models::{ImageInspect, ProgressDetail};
 use bollard::query_parameters::CreateImageOptionsBuilder;
 use brig_core::problem::{Code, Problem};
 use brig_core::profile::{Cage, ImageSource, ResolvedImage};
 use futures_util::stream::StreamExt as _;
 
+use super::build::{self, Failed};
 use super::failure::{self, Failure};
 use super::link::{Link, QUICK, processor_name};
-use super::{Shared, lock, userland};
-use crate::engine::Progress;
+use super::{Shared, credentials, lock, userland};
+use crate::engine::{Anew, Progress};
 
 /// A pull that has not said anything for so long at its beginning goes nowhere: no registry is reached.
 const FIRST_WORD: Duration = Duration::from_secs(20);
@@ -32,29 +33,71 @@ pub struct ImageFacts {
 }
 
 /// See [`crate::engine::Engine::resolve_image`]. An image that is there under the profile's name is always taken; one
-/// made of the machine's userland only when that name could not be pulled.
+/// made of the machine's userland only when that name could not be pulled, or what it is built from not be had.
 pub async fn resolve(shared: &Shared, cage: &Cage, progress: Progress<'_>) -> Result<ResolvedImage, Problem> {
     let link = shared.link().await?;
     if let Some(id) = find(shared, link, &cage.image).await? {
-        return Ok(ResolvedImage { id, source: ImageSource::Local });
+        let source = if cage.build.is_some() { ImageSource::Built } else { ImageSource::Local };
+        return Ok(ResolvedImage { id, source });
     }
-    let reason = match Box::pin(pull(link, &cage.image, progress)).await {
-        Ok(()) => match find(shared, link, &cage.image).await? {
-            Some(id) => return Ok(ResolvedImage { id, source: ImageSource::Pulled }),
-            None => "it was pulled, and is not there".to_owned(),
+    let failed = match Box::pin(fetch(shared, link, cage, Anew::default(), progress)).await {
+        Ok(image) => return Ok(image),
+        Err(failed) if failed.problem.code == Code::EngineUnreachable => return Err(failed.problem),
+        Err(failed) => failed,
+    };
+    if !cage.userland_fallback || !failed.no_base {
+        return Err(failed.problem);
+    }
+    let commands: Vec<_> = cage.interpreters.values().map(|interpreter| interpreter.command.as_slice()).collect();
+    let install = &shared.settings.install;
+    let why = match Box::pin(userland::make(link, install, &commands, progress)).await {
+        Ok(reference) => match find(shared, link, &reference).await? {
+            Some(id) => return Ok(ResolvedImage { id, source: ImageSource::Userland }),
+            None => "it is not there after it was made".to_owned(),
         },
-        Err(problem) if problem.code == Code::EngineUnreachable => return Err(problem),
         Err(problem) => problem.message,
     };
-    if !cage.userland_fallback {
-        return Err(unavailable(&cage.image, &reason, None));
+    let Problem { code, message, help } = failed.problem;
+    Err(Problem::new(code, format!("{message}; nor can one be made of this machine's own programs: {why}")).help(help))
+}
+
+/// See [`crate::engine::Engine::bring_image`].
+pub async fn bring(shared: &Shared, cage: &Cage, anew: Anew, progress: Progress<'_>) -> Result<ResolvedImage, Problem> {
+    let link = shared.link().await?;
+    Box::pin(fetch(shared, link, cage, anew, progress)).await.map_err(|failed| failed.problem)
+}
+
+/// Pulls or builds.
+async fn fetch(
+    shared: &Shared,
+    link: &Link,
+    cage: &Cage,
+    anew: Anew,
+    progress: Progress<'_>,
+) -> Result<ResolvedImage, Failed> {
+    let source = if let Some(from) = &cage.build {
+        Box::pin(build::build(link, &shared.settings.install, cage, from, anew, progress)).await?;
+        ImageSource::Built
+    } else {
+        if let Err(problem) = Box::pin(pull(link, &cage.image, progress)).await {
+            let is_away = problem.code == Code::EngineUnreachable;
+            let problem = if is_away { problem } else { unavailable(&cage.image, &problem.message) };
+            return Err(Failed { problem, no_base: true });
+        }
+        ImageSource::Pulled
+    };
+    match find(shared, link, &cage.image).await? {
+        Some(id) => Ok(ResolvedImage { id, source }),
+        None => Err(unavailable(&cage.image, "it was brought, and is not there").into()),
     }
-    match Box::pin(userland::make(link, progress)).await {
-        Ok(reference) => match find(shared, link, &reference).await? {
-            Some(id) => Ok(ResolvedImage { id, source: ImageSource::Userland }),
-            None => Err(unavailable(&cage.image, &reason, Some("it is not there after it was made"))),
-        },
-        Err(problem) => Err(unavailable(&cage.image, &reason, Some(&problem.message))),
+}
+
+/// Whether there is an image of that name.
+pub async fn has(link: &Link, reference: &str) -> Result<bool, Problem> {
+    match Box::pin(link.call("look for the image", QUICK, link.docker.inspect_image(reference))).await {
+        Ok(_) => Ok(true),
+        Err(Failure { status: Some(404), .. }) => Ok(false),
+        Err(failure) => Err(failure.into()),
     }
 }
 
@@ -92,7 +135,7 @@ fn remember(shared: &Shared, id: &str, image: ImageInspect) -> Arc<ImageFacts> {
 }
 
 /// The identifier of the image of that name, if the daemon has it.
-async fn find(shared: &Shared, link: &Link, reference: &str) -> Result<Option<String>, Problem> {
+pub async fn find(shared: &Shared, link: &Link, reference: &str) -> Result<Option<String>, Problem> {
     let image = match Box::pin(link.call("look for the image", QUICK, link.docker.inspect_image(reference))).await {
         Ok(image) => image,
         Err(Failure { status: Some(404), .. }) => return Ok(None),
@@ -115,36 +158,53 @@ async fn find(shared: &Shared, link: &Link, reference: &str) -> Result<Option<St
     Ok(Some(id))
 }
 
-fn unavailable(image: &str, reason: &str, userland: Option<&str>) -> Problem {
-    let mut message = format!("the image {image} is not here and cannot be brought here: {reason}");
-    if let Some(reason) = userland {
-        message.push_str(&format!("; nor can one be made of this machine's own programs: {reason}"));
-    }
-    Problem::new(Code::ImageUnavailable, message).help(format!(
-        "on a machine with a connection `docker pull {image}` and `docker save {image} -o image.tar`, here \
-         `docker load -i image.tar`; or set `image` in the profile to one that `docker images` lists"
-    ))
+/// Nowhere is it to be had.
+pub fn unavailable(image: &str, reason: &str) -> Problem {
+    let message = format!("the image {image} is not here and cannot be brought here: {reason}");
+    let says = |words: &[&str]| words.iter().any(|word| reason.to_lowercase().contains(word));
+    let help = if says(&["denied", "unauthorized", "authentication", "no basic auth"]) {
+        "the registry wants another login, or there is no such image: `docker login` as the user of the supervisor, and \
+         look whether `image` in the profile is right"
+            .to_owned()
+    } else if says(&["manifest unknown", "manifest for", "not found"]) {
+        "the registry has no such image: look whether name and tag of `image` in the profile are right".to_owned()
+    } else {
+        format!(
+            "on a machine with a connection `docker pull {image}` and `docker save {image} -o image.tar`, here \
+             `docker load -i image.tar`; or set `image` in the profile to one that `docker images` lists"
+        )
+    };
+    Problem::new(Code::ImageUnavailable, message).help(help)
 }
 
-/// Pulls without credentials: what only a login can pull has to be pulled by `docker pull`.
+/// Pulls, with the login that the docker client has for the registry.
 async fn pull(link: &Link, reference: &str, progress: Progress<'_>) -> Result<(), Problem> {
     let (name, tag) = split(reference);
     let options = CreateImageOptionsBuilder::new().from_image(name).tag(tag).build();
-    let mut lines = link.docker.create_image(Some(options), None, None).boxed();
-    let what = "pull it";
     progress(&format!("pulling {reference}"));
+    let (login, remark) = credentials::of(reference).await;
+    let with_remark = |mut problem: Problem| {
+        if let Some(remark) = &remark {
+            problem.message.push_str(&format!("; {remark}"));
+        }
+        problem
+    };
+    let mut lines = link.docker.create_image(Some(options), None, login).boxed();
+    let what = "pull it";
     let mut layers = Layers::default();
     let mut patience = FIRST_WORD;
     loop {
         let next = tokio::time::timeout(patience, lines.next()).await;
         let line = match next {
-            Err(_) => return Err(failure::too_late(&link.address, what, patience)),
+            Err(_) => return Err(with_remark(failure::too_late(&link.address, what, patience))),
             Ok(None) => return Ok(()),
-            Ok(Some(Err(error))) => return Err(failure::explain(&link.address, what, &error).problem),
+            Ok(Some(Err(error))) => {
+                return Err(with_remark(failure::explain(&link.address, what, &error).problem));
+            }
             Ok(Some(Ok(line))) => line,
         };
         patience = STALLED;
-        if let Some(text) = layers.take(line) {
+        if let Some(text) = layers.take(line.id, line.status.as_deref(), line.progress_detail) {
             progress(&format!("pulling {reference}: {text}"));
         }
     }
@@ -163,16 +223,20 @@ fn split(reference: &str) -> (&str, &str) {
 
 /// What has come of each layer.
 #[derive(Default)]
-struct Layers {
+pub struct Layers {
     bytes: BTreeMap<String, (i64, i64)>,
     said: String,
 }
 
 impl Layers {
     /// Takes in one line of a pull, and gives back what is new to say.
-    fn take(&mut self, line: CreateImageInfo) -> Option<String> {
-        let (layer, detail) = (line.id?, line.progress_detail?);
-        if line.status.as_deref() != Some("Downloading") {
+    pub fn take(&mut self, id: Option<String>, status: Option<&str>, detail: Option<ProgressDetail>) -> Option<String> {
+        // What the daemon tries again by itself, every second one line.
+        if let Some(status) = status.filter(|status| status.starts_with("Retrying")) {
+            return Some(status.to_lowercase());
+        }
+        let (layer, detail) = (id?, detail?);
+        if status != Some("Downloading") {
             return None;
         }
         self.bytes.insert(layer, (detail.current?, detail.total?));
@@ -188,8 +252,6 @@ impl Layers {
 
 #[cfg(test)]
 mod tests {
-    use bollard::models::ProgressDetail;
-
     use super::*;
 
     #[test]
@@ -202,26 +264,29 @@ mod tests {
 
     #[test]
     fn progress_is_said_when_it_changes_and_as_one_sum() {
-        let line = |layer: &str, current, total| CreateImageInfo {
-            id: Some(layer.to_owned()),
-            status: Some("Downloading".to_owned()),
-            progress_detail: Some(ProgressDetail { current: Some(current), total: Some(total) }),
-            ..CreateImageInfo::default()
-        };
         let mut layers = Layers::default();
-        assert_eq!(layers.take(line("a", 2_300_000, 21_000_000)).as_deref(), Some("2.3 of 21.0 MB"));
-        assert_eq!(layers.take(line("a", 2_300_001, 21_000_000)), None);
-        assert_eq!(layers.take(line("b", 10_000_000, 10_000_000)).as_deref(), Some("12.3 of 31.0 MB"));
-        assert_eq!(layers.take(CreateImageInfo::default()), None);
+        let mut take = |layer: &str, current, total| {
+            let detail = ProgressDetail { current: Some(current), total: Some(total) };
+            layers.take(Some(layer.to_owned()), Some("Downloading"), Some(detail))
+        };
+        assert_eq!(take("a", 2_300_000, 21_000_000).as_deref(), Some("2.3 of 21.0 MB"));
+        assert_eq!(take("a", 2_300_001, 21_000_000), None);
+        assert_eq!(take("b", 10_000_000, 10_000_000).as_deref(), Some("12.3 of 31.0 MB"));
+        assert_eq!(layers.take(None, None, None), None);
+        assert_eq!(layers.take(None, Some("Retrying in 5 seconds"), None).as_deref(), Some("retrying in 5 seconds"));
     }
 
     #[test]
     fn an_image_that_cannot_be_had_comes_with_what_to_do() {
-        let problem = unavailable("python:3", "no route", Some("there is no sh"));
-        assert_eq!(problem.code, Code::ImageUnavailable);
-        for part in ["python:3", "no route", "there is no sh"] {
-            assert!(problem.message.contains(part), "{problem}");
+        for (reason, help) in [
+            ("no route", "docker load"),
+            ("pull access denied for it", "docker login"),
+            ("manifest unknown", "name and tag"),
+        ] {
+            let problem = unavailable("python:3", reason);
+            assert_eq!(problem.code, Code::ImageUnavailable);
+            assert!(problem.message.contains("python:3") && problem.message.contains(reason), "{problem}");
+            assert!(problem.help.contains(help) && problem.help.contains("`image`"), "{problem}");
         }
-        assert!(problem.help.contains("docker load") && problem.help.contains("`image`"), "{problem}");
     }
 }

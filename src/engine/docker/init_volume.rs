@@ -76,7 +76,8 @@ pub async fn remove_all(settings: &DockerSettings, link: &Link, except: Option<&
     }
 }
 
-fn name(settings: &DockerSettings) -> String {
+/// What this installation's volume is called.
+pub fn name(settings: &DockerSettings) -> String {
     format!("brig-{}-init-{}", settings.install, &INIT_HASH.hex()[..12])
 }
 

@@ -3,12 +3,14 @@
 use std::future::Future;
 use std::time::Duration;
 
+use bollard::Docker;
 use bollard::errors::Error;
 use bollard::models::{SystemInfo, SystemInfoCgroupVersionEnum, SystemVersion};
-use bollard::{API_DEFAULT_VERSION, Docker};
 use brig_core::problem::{Code, Problem};
+use tokio::net::UnixStream;
 
 use super::address::Address;
+use super::dial;
 use super::failure::{self, Failure};
 use crate::engine::EngineInfo;
 
@@ -33,7 +35,7 @@ pub struct Link {
 impl Link {
     /// Reaches the daemon and looks whether it will do.
     pub async fn establish(address: &Address) -> Result<Self, Problem> {
-        let docker = client(address).map_err(|error| failure::explain(address, "reach the daemon", &error))?;
+        let docker = dial::client(address).map_err(|error| failure::explain(address, "reach the daemon", &error))?;
         let info = ask(&docker, address).await?;
         Ok(Self { docker, address: address.clone(), info })
     }
@@ -53,45 +55,67 @@ impl Link {
         failure::bounded(&self.address, what, limit, call)
     }
 
+    /// Whether the process at the other end of the daemon's socket is one of this machine's.
+    pub async fn serves_here(&self) -> bool {
+        let Address::Unix(path) = &self.address else { return false };
+        let Ok(Ok(stream)) = tokio::time::timeout(QUICK, UnixStream::connect(path)).await else { return false };
+        let peer = stream.peer_cred().ok().and_then(|peer| peer.pid());
+        // A daemon in another PID namespace has the number 0 here.
+        let group = peer.filter(|pid| *pid > 0).map(|pid| std::fs::read_to_string(format!("/proc/{pid}/cgroup")));
+        group.is_some_and(|group| group.is_ok_and(|text| !text.is_empty()))
+    }
+
     /// Whether the daemon may be on this machine.
     pub fn is_local(&self) -> bool {
-        matches!(self.address, Address::Unix(_))
-    }
-}
-
-/// No connection is made here, but a socket that is not there is noticed.
-fn client(address: &Address) -> Result<Docker, Error> {
-    // Only the time to an answer's first byte, and longer than any of the bounds that are set here.
-    const LONGEST: u64 = 3600;
-    match address {
-        Address::Unix(path) => Docker::connect_with_unix(path, LONGEST, API_DEFAULT_VERSION),
-        Address::Tcp(authority) => Docker::connect_with_http(authority, LONGEST, API_DEFAULT_VERSION),
+        self.address.is_local()
     }
 }
 
 async fn ask(docker: &Docker, address: &Address) -> Result<EngineInfo, Problem> {
-    let what = "ask the daemon who it is";
-    let both = async { tokio::try_join!(docker.version(), docker.info()) };
-    let (version, info) = failure::bounded(address, what, QUICK, both).await?;
+    let (version, info) = asked(docker, address).await?;
     check(&version, &info)?;
-    Ok(EngineInfo {
-        name: format!("Docker {}", version.version.unwrap_or_default()),
-        api_version: version.api_version.unwrap_or_default(),
+    Ok(summary(address, &version, &info))
+}
+
+/// What a daemon says of itself, without judging it.
+pub async fn describe(address: &Address) -> Result<(SystemVersion, SystemInfo), Problem> {
+    let docker = dial::client(address).map_err(|error| failure::explain(address, "reach the daemon", &error))?;
+    asked(&docker, address).await
+}
+
+async fn asked(docker: &Docker, address: &Address) -> Result<(SystemVersion, SystemInfo), Problem> {
+    let both = async { tokio::try_join!(docker.version(), docker.info()) };
+    Ok(failure::bounded(address, "ask the daemon who it is", QUICK, both).await?)
+}
+
+/// What of that everybody wants to know.
+pub fn summary(address: &Address, version: &SystemVersion, info: &SystemInfo) -> EngineInfo {
+    let name = if is_podman(version) { PODMAN } else { "Docker" };
+    EngineInfo {
+        name: format!("{name} {}", version.version.as_deref().unwrap_or_default()),
+        api_version: version.api_version.clone().unwrap_or_default(),
         address: address.to_string(),
         cgroup_version: if info.cgroup_version == Some(SystemInfoCgroupVersionEnum::_2) { 2 } else { 1 },
         cpus: info.ncpu.and_then(|cpus| u32::try_from(cpus).ok()).unwrap_or(1),
         memory: info.mem_total.and_then(|bytes| u64::try_from(bytes).ok()).unwrap_or(0),
-    })
+    }
+}
+
+const PODMAN: &str = "Podman";
+
+fn is_podman(version: &SystemVersion) -> bool {
+    version.components.as_deref().unwrap_or_default().iter().any(|component| component.name.contains(PODMAN))
 }
 
 /// Refuses what brig cannot keep its promises on.
-fn check(version: &SystemVersion, info: &SystemInfo) -> Result<(), Problem> {
+pub fn check(version: &SystemVersion, info: &SystemInfo) -> Result<(), Problem> {
     let unsupported = |message: String, help: &str| Err(Problem::new(Code::Unsupported, message).help(help));
-    let components = version.components.as_deref().unwrap_or_default();
-    if components.iter().any(|component| component.name.contains("Podman")) {
+    if is_podman(version) {
+        let version = version.version.as_deref().unwrap_or_default();
         return unsupported(
-            "this is Podman, which takes no inline seccomp profile".to_owned(),
-            "without brig's own profile a run could outlive its deadline; use Docker",
+            format!("this is Podman {version}, on which brig's promises are not kept yet"),
+            "it takes no seccomp profile over its socket, and tells of ended sandboxes in words that are not understood, \
+             so that leftovers would not be found: use Docker, and name its address if both are here",
         );
     }
     let spoken = version.api_version.as_deref().unwrap_or("none");

@@ -1,10 +1,10 @@
 //! An image made of this machine's own programs, for when there is no registry to pull from.
 //!
-//! It holds a shell with the usual tools, python3 with its standard library where there is one, and the shared
-//! libraries that these need. It only works on a daemon of the same machine, and is no substitute for an image that
+//! It holds a shell with the usual tools, the interpreters that a profile names (python3 with its standard library,
+//! node), and the shared libraries that these need. It only works on a daemon of the same machine, and is no substitute for an image that
 //! somebody pinned: it is used when a profile allows it and its image could not be had.
 
-mod archive;
+mod node;
 mod plan;
 mod python;
 
@@ -16,15 +16,17 @@ use brig_core::problem::{Code, Problem};
 use futures_util::stream::StreamExt as _;
 use tokio::sync::Mutex;
 
-use self::plan::Plan;
+use self::plan::{Languages, Plan};
 use super::create::label;
-use super::failure::{self, Failure};
+use super::failure;
+use super::images::has;
 use super::link::{Link, QUICK};
+use crate::archive;
 use crate::engine::Progress;
 
-/// The name of such images; the tag is the hash of what is in them.
+/// The name of such images; the tag is what they are for and the hash of what is in them.
 const REPOSITORY: &str = "brig-userland";
-/// For collecting the list of files, which runs `ldd` and `python3`.
+/// For collecting the list of files, which runs `ldd`, `python3` and `node`.
 const PLANNING: Duration = Duration::from_secs(60);
 /// For the daemon to take the archive in.
 const IMPORTING: Duration = Duration::from_secs(180);
@@ -32,19 +34,26 @@ const IMPORTING: Duration = Duration::from_secs(180);
 /// One at a time in this process: the second finds what the first has made.
 static MAKING: Mutex<()> = Mutex::const_new(());
 
-/// Makes the image, or finds the one made earlier of the same files, and gives back its name.
-pub async fn make(link: &Link, progress: Progress<'_>) -> Result<String, Problem> {
+/// Makes the image for these interpreters' commands, or finds the one made earlier of the same files, and gives back its
+/// name.
+pub async fn make(
+    link: &Link,
+    install: &str,
+    commands: &[&[String]],
+    progress: Progress<'_>,
+) -> Result<String, Problem> {
     if !link.is_local() {
         let message = format!("the daemon at {} is not on this machine", link.address);
         return Err(Problem::new(Code::ImageUnavailable, message));
     }
+    let languages = Languages::of(commands.iter().copied()).map_err(|why| Problem::new(Code::ImageUnavailable, why))?;
     let _one_at_a_time = MAKING.lock().await;
     progress("making an image of this machine's own programs");
-    let plan = collect().await?;
-    let tag = plan.hash().hex()[..12].to_owned();
+    let plan = collect(languages).await?;
+    let tag = format!("{}-{}", languages.text(), &plan.hash().hex()[..12]);
     let reference = format!("{REPOSITORY}:{tag}");
     if !has(link, &reference).await? {
-        let image = tokio::time::timeout(IMPORTING, import(link, plan, progress))
+        let image = tokio::time::timeout(IMPORTING, import(link, install, plan, progress))
             .await
             .map_err(|_| failure::too_late(&link.address, "import an image", IMPORTING))??;
         adopt(link, &image, &tag, &reference).await?;
@@ -52,9 +61,9 @@ pub async fn make(link: &Link, progress: Progress<'_>) -> Result<String, Problem
     Ok(reference)
 }
 
-async fn collect() -> Result<Plan, Problem> {
+async fn collect(languages: Languages) -> Result<Plan, Problem> {
     let failed = |reason: String| Problem::new(Code::ImageUnavailable, reason);
-    let collecting = tokio::task::spawn_blocking(Plan::collect);
+    let collecting = tokio::task::spawn_blocking(move || Plan::collect(&languages));
     match tokio::time::timeout(PLANNING, collecting).await {
         Ok(Ok(Ok(plan))) => Ok(plan),
         Ok(Ok(Err(error))) => Err(failed(error.to_string())),
@@ -63,24 +72,16 @@ async fn collect() -> Result<Plan, Problem> {
     }
 }
 
-async fn has(link: &Link, reference: &str) -> Result<bool, Problem> {
-    match Box::pin(link.call("look for the image", QUICK, link.docker.inspect_image(reference))).await {
-        Ok(_) => Ok(true),
-        Err(Failure { status: Some(404), .. }) => Ok(false),
-        Err(failure) => Err(failure.into()),
-    }
-}
-
 /// Streams the archive to the daemon and gives back the new image's identifier. It has no name yet.
-async fn import(link: &Link, plan: Plan, progress: Progress<'_>) -> Result<String, Problem> {
+async fn import(link: &Link, install: &str, plan: Plan, progress: Progress<'_>) -> Result<String, Problem> {
     let changes = vec![
-        format!("LABEL {}={}", label::USERLAND, plan.hash().hex()),
+        format!("LABEL {}={} {}={install}", label::USERLAND, plan.hash().hex(), label::IMAGE),
         "ENV PATH=/usr/local/bin:/usr/bin:/bin".to_owned(),
         "CMD [\"/bin/sh\"]".to_owned(),
     ];
     let options = CreateImageOptionsBuilder::new().from_src("-").changes(changes).build();
     progress(&format!("importing {} MB of this machine's own programs", plan.bytes() / 1_000_000));
-    let body = bollard::body_try_stream(archive::stream(plan));
+    let body = bollard::body_try_stream(archive::stream(plan.items));
     let mut lines = link.docker.create_image(Some(options), Some(body), None).boxed();
     let mut image = None;
     while let Some(line) = lines.next().await {

@@ -1,12 +1,14 @@
 //! One scripted sandbox: it reads a request as brig-init does, acts its script out and ends with init's fences.
 
-use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, Ordering};
+use std::sync::{Arc, Mutex};
 use std::time::Duration;
 
 use brig_core::problem::Problem;
 use brig_core::proposal::OutputStream;
-use brig_init::wire::{Fence, HEADER_LEN, Header, How, Kind, Nonce, Request, Trailer, Why};
+use brig_init::wire::{
+    Armed, Fence, HEADER_LEN, Header, How, Kind, Nonce, Request, Secret, StepEnd, Trailer, Why, mark,
+};
 use bytes::Bytes;
 use tokio::io::{AsyncReadExt as _, DuplexStream};
 use tokio::sync::{mpsc, watch};
@@ -15,6 +17,7 @@ use tokio::time::{Instant, sleep, sleep_until};
 use super::Shared;
 use super::script::{Act, Script};
 use crate::engine::{EngineEvent, Meter, Usage};
+use crate::sync::lock;
 
 /// What comes out of a sandbox.
 pub(super) type Piece = Result<(OutputStream, Bytes), Problem>;
@@ -38,6 +41,7 @@ pub struct Served {
     /// The deadline in milliseconds.
     pub deadline_ms: u64,
     pub(super) nonce: Nonce,
+    pub(super) marks: Vec<[Secret; 2]>,
 }
 
 /// The sandbox's own.
@@ -74,17 +78,28 @@ impl Sandbox {
         if self.deaf {
             return std::future::pending().await;
         }
-        let Some((kind, body)) = message(&mut self.stdin).await else { return };
-        let (Kind::Request, Ok(request)) = (kind, Request::decode(&body)) else { return };
+        let body = loop {
+            match message(&mut self.stdin).await {
+                Some((Kind::Ping, _)) if !self.shared.lock().mute => {
+                    let here = Armed::this(true).encode();
+                    let _ = self.output.send(Ok((OutputStream::Stdout, Bytes::copy_from_slice(&here)))).await;
+                }
+                Some((Kind::Ping, _)) => {}
+                Some((Kind::Request, body)) => break body,
+                _ => return,
+            }
+        };
+        let Ok(request) = Request::decode(&body) else { return };
         let served = self.note(&request);
         let script = self.shared.script_for(&served);
         let deadline = Instant::now() + Duration::from_millis(served.deadline_ms);
         let (output, shared, engine_id) = (self.output.clone(), Arc::clone(&self.shared), self.engine_id.clone());
+        let earlier = Mutex::new(Vec::new());
         let end = tokio::select! {
             biased;
             () = told_to_stop(&mut self.stdin), if !script.ignores_cancel => Some((How::Signalled(SIGKILL), Why::Cancelled)),
             () = sleep_until(deadline), if !script.ignores_deadline => Some((How::Signalled(SIGKILL), Why::Deadline)),
-            end = play(&script, &served, &output, &shared, &engine_id) => end.map(|how| (how, Why::Finished)),
+            end = play(&script, &served, &output, &shared, &engine_id, &earlier) => end.map(|how| (how, Why::Finished)),
         };
         if let Some((how, why)) = end {
             let (message, oom_kills) = match script.acts.last() {
@@ -92,7 +107,8 @@ impl Sandbox {
                 Some(Act::OutOfMemory) => (Vec::new(), 1),
                 _ => (Vec::new(), 0),
             };
-            for piece in fences(&served.nonce, &trailer(how, why, message, oom_kills)) {
+            let earlier = lock(&earlier).clone();
+            for piece in fences(&served.nonce, &trailer(earlier, how, why, message, oom_kills)) {
                 let _ = self.output.send(Ok(piece)).await;
             }
         }
@@ -109,6 +125,7 @@ impl Sandbox {
             stdin: request.stdin.to_vec(),
             deadline_ms: request.deadline_ms,
             nonce: request.nonce,
+            marks: request.marks.clone(),
         };
         self.shared.lock().served.push(served.clone());
         served
@@ -122,6 +139,7 @@ async fn play(
     output: &mpsc::Sender<Piece>,
     shared: &Shared,
     engine_id: &str,
+    earlier: &Mutex<Vec<How>>,
 ) -> Option<How> {
     // Whoever no longer reads has let go of the sandbox, which its standard input tells as well.
     let say = async |stream, bytes| drop(output.send(Ok((stream, bytes))).await);
@@ -138,11 +156,24 @@ async fn play(
             Act::Gate(name) => shared.pass_gate(name).await,
             Act::Hang => std::future::pending().await,
             Act::Forge(status) => {
-                for (stream, bytes) in fences(&[0; 32], &trailer(How::Exited(*status), Why::Finished, Vec::new(), 0)) {
+                for (stream, bytes) in
+                    fences(&[0; 32], &trailer(vec![], How::Exited(*status), Why::Finished, Vec::new(), 0))
+                {
                     say(stream, bytes).await;
                 }
             }
             Act::Garble => say(OutputStream::Stderr, [&served.nonce[..], &[9, 2, 0, 0]].concat().into()).await,
+            Act::NextStep(status) => {
+                let step = {
+                    let mut earlier = lock(earlier);
+                    earlier.push(How::Exited(*status));
+                    earlier.len()
+                };
+                if let Some([stdout, stderr]) = served.marks.get(step - 1) {
+                    say(OutputStream::Stdout, mark(&served.nonce, stdout).to_vec().into()).await;
+                    say(OutputStream::Stderr, mark(&served.nonce, stderr).to_vec().into()).await;
+                }
+            }
             Act::Exit(status) => return Some(How::Exited(*status)),
             Act::Signal(number) => return Some(How::Signalled(*number)),
             Act::NotStarted(error, _) => return Some(How::NotStarted(*error)),
@@ -181,9 +212,16 @@ fn fences(nonce: &Nonce, trailer: &Trailer) -> [(OutputStream, Bytes); 2] {
     ]
 }
 
-fn trailer(how: How, why: Why, message: Vec<u8>, oom_kills: u64) -> Trailer {
+/// As init would tell it: of a run that was stopped the step that ran, else the first that failed, else the last.
+fn trailer(earlier: Vec<How>, how: How, why: Why, message: Vec<u8>, oom_kills: u64) -> Trailer {
     let (cpu_us, peak_memory, wall_us) = (1_000, 1 << 20, 2_000);
-    Trailer { how, why, step: 0, steps_run: 1, cpu_us, peak_memory, oom_kills, wall_us, message }
+    let all: Vec<How> = earlier.into_iter().chain([how]).collect();
+    let failed = all.iter().position(|how| why == Why::Finished && *how != How::Exited(0));
+    let step = failed.unwrap_or(all.len() - 1);
+    let how = all.get(step).copied().unwrap_or(how);
+    let steps = all.into_iter().map(|how| StepEnd { how, wall_us: 1_000 }).collect();
+    let step = u32::try_from(step).unwrap_or(u32::MAX);
+    Trailer { how, why, step, steps, cpu_us, peak_memory, oom_kills, wall_us, message }
 }
 
 /// Says the same for as long as its sandbox lives.

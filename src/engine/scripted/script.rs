@@ -33,6 +33,8 @@ pub enum Act {
     Forge(i32),
     /// Writes a fence with the right nonce and a version that nobody knows.
     Garble,
+    /// Ends the step that runs with this status, and begins the next one.
+    NextStep(i32),
     /// Exits.
     Exit(i32),
     /// Is ended by a signal.

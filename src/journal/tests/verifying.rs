@@ -1,5 +1,5 @@
 use brig_core::journal::{GENESIS, link};
-use brig_core::proposal::VerdictKind;
+use brig_core::proposal::{StepEnd, StepKind, VerdictKind};
 
 use super::super::{Fault, Reader, Verified};
 use super::*;
@@ -52,7 +52,7 @@ async fn each_kind_of_tampering_is_found_at_the_first_wrong_entry() {
         ("removed", "DELETE FROM entries WHERE number = 6", Some(6)),
         (
             "before the first",
-            "INSERT INTO entries SELECT 0, at, kind, proposal, body, hash FROM entries WHERE number = 1",
+            "INSERT INTO entries SELECT 0, at, kind, proposal, body, hash, total FROM entries WHERE number = 1",
             Some(1),
         ),
         (
@@ -74,13 +74,13 @@ async fn each_kind_of_tampering_is_found_at_the_first_wrong_entry() {
         ),
         ("chunk changed", "UPDATE output SET bytes = x'4f6f7073' WHERE proposal = 's' AND seq = 1", Some(10)),
         ("chunk removed", "DELETE FROM output WHERE proposal = 'r' AND seq = 2", Some(5)),
-        ("chunk added", "INSERT INTO output VALUES ('r', 3, 0, 1, x'78')", Some(5)),
-        ("empty chunk added", "INSERT INTO output VALUES ('r', 4, 0, 1, x'')", Some(5)),
+        ("chunk added", "INSERT INTO output VALUES ('r', 3, 0, 1, 0, x'78')", Some(5)),
+        ("empty chunk added", "INSERT INTO output VALUES ('r', 4, 0, 1, 0, x'')", Some(5)),
         ("chunk moved", "UPDATE output SET seq = 7 WHERE proposal = 'r' AND seq = 2", Some(5)),
         ("chunk on the other stream", "UPDATE output SET stream = 2 WHERE proposal = 'r' AND seq = 0", Some(5)),
         ("chunk on no stream", "UPDATE output SET stream = 3 WHERE proposal = 'r' AND seq = 0", Some(5)),
-        ("output of what never ran", "INSERT INTO output VALUES ('t', 0, 0, 1, x'78')", Some(12)),
-        ("output of nobody", "INSERT INTO output VALUES ('u', 0, 0, 1, x'78')", None),
+        ("output of what never ran", "INSERT INTO output VALUES ('t', 0, 0, 1, 0, x'78')", Some(12)),
+        ("output of nobody", "INSERT INTO output VALUES ('u', 0, 0, 1, 0, x'78')", None),
         ("opened again", "UPDATE proposals SET closed = NULL WHERE id = 'r'", Some(5)),
         ("index row removed", "DELETE FROM proposals WHERE id = 's'", Some(7)),
         (
@@ -100,6 +100,15 @@ async fn each_kind_of_tampering_is_found_at_the_first_wrong_entry() {
         ("killer added", "UPDATE proposals SET killer = 'bob' WHERE id = 'r'", Some(5)),
         ("status of a closed one changed", "UPDATE proposals SET status = 'expired' WHERE id = 't'", Some(12)),
         ("end of what never ran", "UPDATE proposals SET ended = 'exited' WHERE id = 't'", Some(12)),
+        ("size of an entry", "UPDATE entries SET total = total + 1 WHERE number = 6", Some(6)),
+        ("size of its output", "UPDATE proposals SET output = 0 WHERE id = 's'", Some(10)),
+        ("said to be pruned", "UPDATE proposals SET pruned = 11 WHERE id = 's'", Some(10)),
+        ("said to be pruned before its end", "UPDATE proposals SET pruned = 2 WHERE id = 's'", Some(10)),
+        (
+            "said to be pruned later",
+            "UPDATE proposals SET pruned = 13 WHERE id = 's'; DELETE FROM output WHERE proposal = 's'",
+            Some(13),
+        ),
         ("key changed", "UPDATE proposals SET key = 'other' WHERE id = 't'", Some(11)),
     ] {
         let home = Home::new();
@@ -183,4 +192,34 @@ async fn a_long_journal_is_walked_in_slices() {
     assert_eq!((found.entries, found.fault), (1000, None));
     home.tamper("DELETE FROM entries WHERE number BETWEEN 513 AND 999");
     assert_eq!(journal.reader().verify().await.unwrap().fault.unwrap().number, Some(513));
+}
+
+#[tokio::test]
+async fn output_that_was_moved_to_another_step_is_found() {
+    for (tampering, is_found) in [("SELECT 1", false), ("UPDATE output SET step = 0 WHERE seq = 2", true)] {
+        let home = Home::new();
+        let journal = home.journal();
+        let begin = [started(1), proposed("r"), decided("r", VerdictKind::Approved), launched("r")];
+        journal.record(begin.into_iter().map(|entry| (NOW, entry)).collect()).await.unwrap();
+        for chunk in [out(0, "one "), Chunk { step: 1, ..err(1, "oops") }, Chunk { step: 1, ..out(2, "two") }] {
+            journal.output(&id("r"), chunk).await.unwrap();
+        }
+        let step = |stdout_bytes, stderr_bytes| StepEnd {
+            kind: StepKind::Exited,
+            exit_code: Some(0),
+            signal: None,
+            note: String::new(),
+            wall_us: 1,
+            stdout_bytes,
+            stderr_bytes,
+        };
+        let Entry::Ended { id: name, end } = ended("r", summary("one two", "oops")) else { unreachable!() };
+        let end = RunEnd { steps: vec![step(4, 0), step(3, 4), step(0, 0)], ..end };
+        journal.record(at(Entry::Ended { id: name, end })).await.unwrap();
+        journal.close().await;
+        home.tamper(tampering);
+        let found = verified(&home).await.fault;
+        assert_eq!(found.is_some(), is_found, "{found:?}");
+        assert!(found.is_none_or(|fault| fault.how.contains("at the steps")));
+    }
 }

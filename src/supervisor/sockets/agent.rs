@@ -18,10 +18,11 @@ use super::access::Peer;
 use super::body::{Payload, Taken};
 use super::describe::Route;
 use super::follow::{self, Left, Lines, say};
-use super::names::{not_found, own_proposal};
+use super::names::{not_found, own_proposal, unknown};
 use super::reply::{self, Named, Options, Refusal};
 use super::server::Services;
 use crate::api::wire::{Done, FollowLine, ProfileRow, ProposalDetail};
+use crate::journal::removed;
 use crate::supervisor::message::{Query as Look, Request};
 use crate::supervisor::view;
 
@@ -306,9 +307,16 @@ async fn own(services: &Services, agent: &Agent, id: &ProposalId) -> Result<Prop
 
 /// A proposal, from memory or from the journal.
 pub async fn detail(services: &Services, id: &ProposalId) -> Result<ProposalDetail, Problem> {
-    if let Some(detail) = services.mailbox.query(|reply| Look::Proposal(id.clone(), reply)).await? {
-        return Ok(detail);
+    let mut detail = match services.mailbox.query(|reply| Look::Proposal(id.clone(), reply)).await? {
+        Some(detail) => detail,
+        None => match follow::read(services, id).await? {
+            Some(proposal) => view::proposal_detail(&proposal),
+            None => return Err(unknown(services, id).await),
+        },
+    };
+    if detail.row.end.is_some() {
+        // Where the journal cannot be read, the rest is worth more than a refusal.
+        detail.output_pruned = services.journal.pruned(id).await.ok().flatten().map(|(at, limit)| removed(at, &limit));
     }
-    let recorded = follow::read(services, id).await?;
-    recorded.map(|proposal| view::proposal_detail(&proposal)).ok_or_else(|| not_found(id))
+    Ok(detail)
 }

@@ -19,7 +19,7 @@ use tokio::sync::broadcast::error::RecvError;
 use tokio::sync::{mpsc, watch};
 use tokio::time::{Instant, sleep_until};
 
-use super::names::not_found;
+use super::names::unknown;
 use super::server::Services;
 use crate::api::ndjson;
 use crate::api::wire::{FollowLine, ProposalRow, Update};
@@ -163,7 +163,7 @@ async fn write_rest(output: &mut Follower, lines: &Lines) -> Result<(), Stop> {
 /// A proposal that only the journal remembers: it is over.
 async fn recorded(services: &Services, id: &ProposalId, from: u64, lines: &Lines) -> Result<(), Stop> {
     let Some(proposal) = read(services, id).await? else {
-        return Err(not_found(id).into());
+        return Err(unknown(services, id).await.into());
     };
     let row = Box::new(view::proposal_row(&proposal));
     say(lines, &FollowLine::Proposal(row.clone())).await?;
@@ -188,6 +188,7 @@ async fn write(chunks: &[Chunk], lines: &Lines) -> Result<(), Left> {
             seq: chunk.seq,
             at: chunk.at,
             stream: chunk.stream,
+            step: chunk.step,
             data: Blob(chunk.bytes.to_vec()),
         }));
         if piece.len() >= PIECE_BYTES {

@@ -6,6 +6,7 @@ use brig_core::proposal::Agent;
 use brig_core::{nearest, visible};
 
 use super::server::Services;
+use crate::journal::removed;
 use crate::supervisor::message::Query as Look;
 
 /// How many proposals a shortened name may fit before the answer stops counting.
@@ -46,7 +47,7 @@ async fn resolve(services: &Services, name: &str, agent: Option<&str>) -> Result
     match fit.as_slice() {
         [] => Err(match nearly(services, &prefix, agent).await? {
             Some(other) => not_found(&ProposalId(name.to_owned())).help(format!("did you mean `{other}`?")),
-            None => not_found(&ProposalId(name.to_owned())),
+            None => unknown(services, &ProposalId(name.to_owned())).await,
         }),
         [one] => Ok(one.clone()),
         // A whole name is the beginning of no other.
@@ -102,6 +103,18 @@ fn ambiguous(name: &str, fit: &[ProposalId]) -> Problem {
     let more = if fit.len() >= CANDIDATES { " and maybe more" } else { "" };
     let shown = visible::line(name.as_bytes());
     Problem::new(Code::Ambiguous, format!("`{shown}` fits {}{more}", some.join(", "))).help("give more of its letters")
+}
+
+/// Nothing is known under this name, and whether that may be as it is too old.
+pub async fn unknown(services: &Services, id: &ProposalId) -> Problem {
+    let problem = not_found(id);
+    match services.journal.cut().await {
+        Ok(Some((at, limit))) => {
+            let help = format!("the oldest proposals were {}; {}", removed(at, &limit), problem.help);
+            problem.help(help)
+        }
+        _ => problem,
+    }
 }
 
 /// Nothing is known under this name.

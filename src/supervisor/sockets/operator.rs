@@ -16,19 +16,21 @@ use super::body::Payload;
 use super::describe::Route;
 use super::follow;
 use super::history::history;
+use super::images;
 use super::names::any_proposal;
 use super::reply::{self, Named, Options, Refusal};
 use super::server::Services;
 use crate::api::wire::{
-    Choice, Done, FollowLine, History, HistoryRequest, ProposalDetail, ProposalRow, SandboxRow, Snapshot, Update,
-    VerdictRequest,
+    Choice, Done, FollowLine, History, HistoryRequest, PoolOrder, PoolRow, ProposalDetail, ProposalRow, SandboxRow,
+    Snapshot, Update, VerdictRequest,
 };
 use crate::supervisor::message::{Message, Query as Look, Request};
 use crate::supervisor::watcher;
+use brig_core::nearest;
 
 /// The operator socket's requests.
 pub fn routes() -> Vec<Route> {
-    vec![
+    let mut routes = vec![
         Route::get("/v1/snapshot", "snapshot", "Look at everything at one moment", snapshot)
             .details(
                 "The oldest proposal first. Of the proposals that are over, the last 200 are remembered; older ones are \
@@ -80,6 +82,15 @@ pub fn routes() -> Vec<Route> {
             .about("The sandbox's whole `id`.")
             .json::<Done>()
             .refuses(&[Code::NotRunning]),
+        Route::post("/v1/pools/{profile}", "steer_pool", "Tell a pool something", steer_pool)
+            .details(
+                "Answers with the pool, once the order is in the journal and holds. What is set lasts until the supervisor \
+                 ends or the profile's file changes; a pause or a drain until it is taken back, or the supervisor's end.",
+            )
+            .about("The profile's name.")
+            .body::<PoolOrder>()
+            .json::<PoolRow>()
+            .refuses(&[Code::InvalidField, Code::UnknownProfile, Code::ShuttingDown]),
         Route::post("/v1/shutdown", "shutdown", "End the supervisor", shutdown)
             .details(
                 "What runs is killed, sandboxes are thrown away, what waits goes on waiting in the journal. No body. \
@@ -87,7 +98,9 @@ pub fn routes() -> Vec<Route> {
             )
             .json::<Done>(),
         Route::get("/v1/openapi.json", "openapi", "This description", document).json::<serde_json::Value>(),
-    ]
+    ];
+    routes.extend(images::routes());
+    routes
 }
 
 /// What this socket answers to, for programs.
@@ -96,7 +109,7 @@ async fn document(_: Asker) -> Response {
 }
 
 /// The operator who asks: a request that takes this is refused to everybody else, before its body is read.
-pub struct Asker(Operator);
+pub struct Asker(pub Operator);
 
 impl FromRequestParts<Services> for Asker {
     type Rejection = Refusal;
@@ -115,6 +128,7 @@ async fn snapshot(State(services): State<Services>, _: Asker) -> Result<Response
 
 /// Everything, with usage as it is now.
 async fn look(services: &Services) -> Result<Snapshot, Problem> {
+    services.meters.asked();
     watcher::read_usage(&services.meters, &services.mailbox).await;
     services.mailbox.query(Look::Snapshot).await
 }
@@ -196,6 +210,34 @@ async fn kill_sandbox(
     let sandbox = SandboxId(id);
     services.mailbox.request(Request::Kill { target: Target::Sandbox(sandbox), operator }).await?;
     Ok(reply::json(&Done {}))
+}
+
+async fn steer_pool(
+    State(services): State<Services>,
+    Asker(operator): Asker,
+    Named(profile): Named,
+    body: Payload,
+) -> Result<Response, Refusal> {
+    let (order, _) = body.read::<PoolOrder>()?;
+    let request = Request::Steer { profile: profile.clone(), order, operator };
+    match services.mailbox.request(request).await {
+        Err(problem) if problem.code == Code::UnknownProfile => {
+            return Err(meant(&services, &profile, problem).await.into());
+        }
+        answer => answer?,
+    };
+    let row: Option<PoolRow> = services.mailbox.query(|reply| Look::Pool(Some(profile), reply)).await?;
+    let gone = || Problem::new(Code::UnknownProfile, "the profile was removed meanwhile");
+    Ok(reply::json(&row.ok_or_else(gone)?))
+}
+
+/// The same problem, with the name that was probably meant.
+async fn meant(services: &Services, name: &str, mut problem: Problem) -> Problem {
+    if let Ok(profiles) = services.mailbox.query(Look::Profiles).await {
+        let known: Vec<&str> = profiles.iter().map(|profile| profile.name.as_str()).collect();
+        problem.message.push_str(&nearest::hint(name, &known));
+    }
+    problem
 }
 
 async fn shutdown(State(services): State<Services>, Asker(operator): Asker) -> Response {

@@ -42,6 +42,7 @@ pub const fn status(code: Code) -> StatusCode {
         Code::TooLarge => StatusCode::PAYLOAD_TOO_LARGE,
         Code::QueueFull => StatusCode::TOO_MANY_REQUESTS,
         Code::NotFound => StatusCode::NOT_FOUND,
+        Code::Pruned => StatusCode::GONE,
         Code::KeyConflict | Code::DigestMismatch | Code::NotWaiting | Code::NotRunning => StatusCode::CONFLICT,
         Code::WrongToken => StatusCode::UNAUTHORIZED,
         Code::WrongUser => StatusCode::FORBIDDEN,
@@ -53,7 +54,9 @@ pub const fn status(code: Code) -> StatusCode {
         | Code::EngineTimeout
         | Code::ImageUnavailable
         | Code::SecretMissing => StatusCode::SERVICE_UNAVAILABLE,
-        Code::EngineRefused | Code::EngineProtocol | Code::Unsupported => StatusCode::BAD_GATEWAY,
+        Code::EngineRefused | Code::EngineProtocol | Code::InterpreterFailed | Code::Unsupported => {
+            StatusCode::BAD_GATEWAY
+        }
         Code::Config | Code::LocalIo | Code::Internal => StatusCode::INTERNAL_SERVER_ERROR,
     }
 }

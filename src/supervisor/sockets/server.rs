@@ -27,6 +27,7 @@ use super::describe::router;
 use super::listener::{Bounded, Connection, Places};
 use super::reply::Refusal;
 use super::{agent, operator};
+use crate::engine::Engine;
 use crate::journal::Reader;
 use crate::supervisor::message::Mailbox;
 use crate::supervisor::meters::Meters;
@@ -52,6 +53,8 @@ pub struct Services {
     pub meters: Meters,
     /// Consoles that are open.
     pub consoles: Arc<AtomicU32>,
+    /// What has the images.
+    pub engine: Arc<dyn Engine>,
     /// Who may what.
     pub access: Arc<Access>,
 }

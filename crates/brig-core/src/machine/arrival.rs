@@ -48,6 +48,7 @@ impl State {
         if let Some(known) = self.repeated(&agent, &draft, draft_hash)? {
             return Ok(Some(known));
         }
+        self.refuse_when_full()?;
         if self.queued >= self.config.queue_limit {
             return Err(Problem::new(
                 Code::QueueFull,

@@ -5,6 +5,7 @@ use std::sync::Arc;
 use crate::envelope::Envelope;
 use crate::id::{ProposalId, SandboxId};
 use crate::journal::Entry;
+use crate::pool::PoolOrder;
 use crate::problem::Problem;
 use crate::profile::{Cage, Profile, ResolvedImage, SandboxSpec};
 use crate::proposal::{Agent, Draft, Operator, RunEnd, RunReport, Verdict};
@@ -61,6 +62,17 @@ pub enum Event {
         /// Who.
         operator: Operator,
     },
+    /// An operator tells a pool something.
+    Steer {
+        /// Who waits for the answer.
+        ticket: Ticket,
+        /// The pool's profile.
+        profile: String,
+        /// What.
+        order: PoolOrder,
+        /// Who.
+        operator: Operator,
+    },
     /// Entries are durable, or could not be written.
     Recorded {
         /// Which ones.
@@ -108,6 +120,13 @@ pub enum Event {
         /// Which.
         sandbox: SandboxId,
     },
+    /// One of several steps has begun.
+    StepBegan {
+        /// Where.
+        sandbox: SandboxId,
+        /// Which, from 0.
+        step: u32,
+    },
     /// The run has written as much as it may.
     OutputFull {
         /// Where.
@@ -124,6 +143,15 @@ pub enum Event {
     Gone {
         /// Which.
         sandbox: SandboxId,
+        /// Why, where it has ended before a run and has said so.
+        why: Option<Problem>,
+    },
+    /// A sandbox that nothing was asked of does not answer any more; it is being removed.
+    Unwell {
+        /// Which.
+        sandbox: SandboxId,
+        /// What is wrong with it.
+        problem: Problem,
     },
     /// The engine says that a sandbox has ended. If memory was the reason it has said so before.
     Died {
@@ -146,6 +174,11 @@ pub enum Event {
     Profiles {
         /// All of them.
         profiles: Vec<Profile>,
+    },
+    /// The journal may take nothing new, as its limits or its disk are full, or it may again.
+    JournalFull {
+        /// Why not.
+        problem: Option<Problem>,
     },
     /// Time has passed.
     Tick,
@@ -258,6 +291,13 @@ pub(super) enum Batch {
     End {
         id: ProposalId,
         end: RunEnd,
+    },
+    /// What an operator tells a pool.
+    Steer {
+        ticket: Ticket,
+        profile: String,
+        order: PoolOrder,
+        operator: Operator,
     },
     /// A try of a journal that failed.
     Gap,

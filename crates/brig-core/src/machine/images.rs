@@ -146,7 +146,10 @@ impl State {
                 // Whether sandboxes can be made from it is not known yet: failures in a row stay counted.
                 pool.backoff.try_now();
                 pool.last_error = None;
-                pool.image.resolved = Some(image);
+                // One that is found again came here as it came the first time.
+                if pool.image.resolved.as_ref().is_none_or(|known| known.id != image.id) {
+                    pool.image.resolved = Some(image);
+                }
                 self.remake_spec(name, now);
                 self.admit_arrivals(name, now);
             }

@@ -6,20 +6,20 @@ use std::sync::Arc;
 use super::event::Batch;
 use super::proposals::Run;
 use super::sandbox::{Sandbox, SandboxState};
+use super::steering::{Hold, Steering};
 use super::{Effect, EngineState, Phase, State, Ticket, Timer};
 use crate::admission;
 use crate::id::{ProposalId, SandboxId};
 use crate::journal::Entry;
-use crate::pool::{Backoff, Counts, to_make};
+use crate::pool::demand::{Demand, Wanted};
+use crate::pool::{Backoff, Counts, pace, to_make};
 use crate::problem::{Code, Problem};
-use crate::profile::{Hash, Profile, ResolvedImage, SandboxSpec};
+use crate::profile::{Hash, PoolPolicy, Profile, ResolvedImage, SandboxSpec};
 use crate::proposal::{Agent, Draft, EndKind};
-use crate::time::{Mono, Now, Wall};
+use crate::time::{Now, Wall};
 use schemars::JsonSchema;
 use serde::{Deserialize, Serialize};
 
-/// How long refilling keeps away from a lease: making a container slows down the run that has just begun.
-const REFILL_PAUSE_MS: u64 = 50;
 /// Failures in a row, with an engine that answers, after which those who wait are told.
 const GIVE_UP_AFTER: u32 = 3;
 
@@ -51,7 +51,11 @@ pub struct Pool {
     pub(super) active: bool,
     /// Its profile is gone.
     pub(super) removed: bool,
-    pub(super) last_lease: Option<Mono>,
+    /// What operators have told it.
+    pub(super) steering: Steering,
+    pub(super) demand: Demand,
+    /// How many warm ones are wanted, since it was reckoned last.
+    pub(super) wanted: Wanted,
 }
 
 /// What is known of a pool's image.
@@ -83,8 +87,12 @@ pub enum PoolState {
     Filling,
     /// As many ready as wanted.
     Ready,
-    /// Its profile is gone; what runs may end.
+    /// An operator has paused it: none are made.
+    Paused,
+    /// Its profile is gone, or an operator drains it; what runs may end.
     Draining,
+    /// An operator has drained it, and none of it is left.
+    Drained,
 }
 
 impl PoolState {
@@ -98,7 +106,9 @@ impl PoolState {
             Self::Failing => "failing",
             Self::Filling => "filling",
             Self::Ready => "ready",
+            Self::Paused => "paused",
             Self::Draining => "draining",
+            Self::Drained => "drained",
         }
     }
 }
@@ -131,8 +141,34 @@ impl Pool {
             refusals: 0,
             active,
             removed: false,
-            last_lease: None,
+            steering: Steering::default(),
+            demand: Demand::default(),
+            wanted: Wanted::default(),
         }
+    }
+
+    /// Its numbers: the profile's, or those that an operator has set.
+    #[must_use]
+    pub fn policy(&self) -> PoolPolicy {
+        self.steering.set.as_ref().map_or(self.profile.pool, |set| set.policy)
+    }
+
+    /// What operators have told it.
+    #[must_use]
+    pub const fn steering(&self) -> &Steering {
+        &self.steering
+    }
+
+    /// How many warm ones are wanted; none of a pool that is not used.
+    #[must_use]
+    pub const fn wanted(&self) -> Wanted {
+        self.wanted
+    }
+
+    /// Whether it is kept warm: it is the default's, or somebody has asked for it.
+    #[must_use]
+    pub const fn is_active(&self) -> bool {
+        self.active
     }
 
     /// Approved proposals that wait for a sandbox.
@@ -175,6 +211,12 @@ impl State {
         if pool.removed {
             return PoolState::Draining;
         }
+        match pool.steering.hold {
+            Some(Hold { drains: true, .. }) if pool.members.is_empty() => return PoolState::Drained,
+            Some(Hold { drains: true, .. }) => return PoolState::Draining,
+            Some(Hold { drains: false, .. }) => return PoolState::Paused,
+            None => {}
+        }
         if !pool.active {
             return PoolState::Idle;
         }
@@ -187,7 +229,7 @@ impl State {
         if pool.spec.is_none() {
             return PoolState::Image;
         }
-        if self.counts(pool).warm < pool.profile.pool.target { PoolState::Filling } else { PoolState::Ready }
+        if self.counts(pool).warm < pool.wanted.ready { PoolState::Filling } else { PoolState::Ready }
     }
 
     /// A proposal's approval is durable: it waits for a sandbox from now on.
@@ -209,8 +251,10 @@ impl State {
     /// Brings every pool to where it should be. Cheap where nothing is to be done; runs after every event.
     pub(super) fn reckon_pools(&mut self, now: Now) {
         for name in self.pools.keys().cloned().collect::<Vec<_>>() {
+            self.want(&name, now);
             self.discard_stale(&name, now);
             self.lease_out(&name, now);
+            self.want(&name, now);
             self.refill(&name, now);
             let Some(pool) = self.pools.get(&name) else { continue };
             if pool.removed && pool.members.is_empty() {
@@ -220,32 +264,62 @@ impl State {
         }
     }
 
-    /// Throws away what is unused and too old, or not what would be made now.
+    /// Works out how many warm ones are wanted now.
+    fn want(&mut self, name: &str, now: Now) {
+        let Some(pool) = self.pools.get_mut(name) else { return };
+        let used = pool.active && !pool.removed && !self.stopping;
+        let policy = pool.policy();
+        let wanted = if used { pool.demand.look(policy, now.mono) } else { Wanted::default() };
+        if wanted != pool.wanted {
+            pool.wanted = wanted;
+            self.changes.pools.insert(name.to_owned());
+        }
+        if used && let Some(at) = pool.demand.next_look(policy, now.mono) {
+            self.wake_at(at, Timer::Pool(name.to_owned()));
+        }
+    }
+
+    /// Throws away what is unused and too old, too many, not what would be made now, or to be replaced.
     fn discard_stale(&mut self, name: &str, now: Now) {
         let Some(pool) = self.pools.get(name) else { return };
-        let max_age = pool.profile.pool.max_age_ms;
+        let max_age = pool.policy().max_age_ms;
         let current = pool.spec.as_ref().map(|(_, hash)| *hash);
-        let Counts { mut warm, waiting, .. } = self.counts(pool);
-        let wanted = pool.profile.pool.target.saturating_add(waiting);
-        let mut stale = Vec::new();
-        let mut next = None;
-        for id in &pool.members {
-            let Some(sandbox) = self.sandboxes.get(id).filter(|it| it.state == SandboxState::Warm) else { continue };
+        let all_go = pool.removed || self.stopping || pool.steering.drains();
+        let counts = self.counts(pool);
+        let members = pool.members.iter().filter_map(|id| Some((id, self.sandboxes.get(id)?)));
+        let (mut stale, mut fresh) = (Vec::new(), Vec::new());
+        for (id, sandbox) in members.filter(|(_, it)| it.state == SandboxState::Warm) {
+            let wrong = all_go || current.is_some_and(|hash| hash != sandbox.config_hash);
             let dies = sandbox.since.mono.plus(max_age);
-            let wrong = pool.removed || self.stopping || current.is_some_and(|hash| hash != sandbox.config_hash);
-            if wrong || dies <= now.mono || warm > wanted {
-                warm -= 1;
+            if wrong || dies <= now.mono {
                 stale.push(id.clone());
             } else {
-                next = Some(next.map_or(dies, |next: Mono| next.min(dies)));
+                fresh.push((!pool.steering.replaces(id), dies, id.clone()));
             }
         }
+        // Those that are to be replaced first, then the oldest.
+        fresh.sort();
+        let wanted = pool.wanted.ready.saturating_add(counts.waiting) as usize;
+        let mut surplus = fresh.len().saturating_sub(wanted);
+        let makes_way = fresh.first().is_some_and(|(keeps, ..)| !keeps) && self.is_full(pool, counts);
+        if surplus == 0 && makes_way && counts.waiting == 0 {
+            surplus = 1;
+        }
+        stale.extend(fresh.drain(..surplus).map(|(_, _, id)| id));
+        let next = fresh.iter().map(|(_, dies, _)| *dies).min();
         for id in stale {
             self.discard(&id, now);
         }
         if let Some(at) = next {
             self.wake_at(at, Timer::Pool(name.to_owned()));
         }
+    }
+
+    /// Whether a pool has no room for another sandbox, and nothing is on its way that makes some.
+    fn is_full(&self, pool: &Pool, counts: Counts) -> bool {
+        let ends = |id: &SandboxId| self.sandboxes.get(id).is_some_and(|it| it.state == SandboxState::Ending);
+        let all = counts.warm + counts.arming + counts.busy;
+        all >= pool.policy().max && counts.arming == 0 && !pool.members.iter().any(ends)
     }
 
     pub(super) fn discard_unused(&mut self, now: Now) {
@@ -267,6 +341,9 @@ impl State {
         if let Some(sandbox) = self.sandboxes.get_mut(id) {
             sandbox.state = SandboxState::Ending;
             sandbox.since = now;
+            if let Some(pool) = self.pools.get_mut(&sandbox.profile) {
+                pool.steering.forget(id);
+            }
             self.effects.push(Effect::Discard { sandbox: id.clone() });
             self.touch(id);
         }
@@ -287,7 +364,7 @@ impl State {
             // The oldest first, so that none gets too old while others are used.
             let oldest = warm.filter(|(_, it)| fits(it)).min_by_key(|(_, it)| it.since.mono);
             let Some((sandbox, _)) = oldest.map(|(id, it)| (id.clone(), it)) else { return };
-            if self.journal_problem.is_some() {
+            if self.journal_problem().is_some() {
                 return;
             }
             if let Some(pool) = self.pools.get_mut(name) {
@@ -317,11 +394,16 @@ impl State {
             cold,
             started_at: now.wall,
             deadline_at: Wall(now.wall.0.saturating_add_unsigned(deadline)),
+            step: 0,
+            steps: proposal.envelope.step_count(),
         });
         cage.state = SandboxState::Leased;
         cage.since = now;
+        cage.leased = now.mono;
         cage.proposal = Some(id.clone());
-        pool.last_lease = Some(now.mono);
+        pool.demand.leased(now.mono);
+        self.last_lease = Some(now.mono);
+        pool.steering.forget(sandbox);
         if cold {
             pool.misses += 1;
         } else {
@@ -339,8 +421,7 @@ impl State {
 
     fn refill(&mut self, name: &str, now: Now) {
         let Some(pool) = self.pools.get(name) else { return };
-        let wanted = pool.active && !pool.removed && !self.stopping && self.engine == EngineState::Up;
-        if !wanted {
+        if !pool.active || pool.removed || self.stopping || self.engine != EngineState::Up {
             return;
         }
         if let Some(at) = pool.backoff.waits(now.mono) {
@@ -352,15 +433,30 @@ impl State {
             }
             return;
         };
-        let counts = self.counts(pool);
-        let resumes = pool.last_lease.map(|at| at.plus(REFILL_PAUSE_MS)).filter(|at| *at > now.mono);
-        let creating = self.sandboxes.values().filter(|it| it.state == SandboxState::Creating).count();
-        let free = self.config.creators.saturating_sub(u32::try_from(creating).unwrap_or(u32::MAX));
-        let make = to_make(pool.profile.pool, counts, free);
-        match resumes {
-            Some(at) if counts.waiting == 0 && make > 0 => self.wake_at(at, Timer::Pool(name.to_owned())),
-            _ => (0..make).for_each(|_| self.make(name, &spec, hash, now)),
+        // Only now: those who propose wait for the image, also while none are made.
+        if pool.steering.hold.is_some() {
+            return;
         }
+        let counts = self.counts(pool);
+        let creating = self.sandboxes.values().filter(|it| it.state == SandboxState::Creating).count();
+        let creating = u32::try_from(creating).unwrap_or(u32::MAX);
+        // One more while some are to be replaced, so that there are never fewer than are wanted.
+        let ready = pool.wanted.ready + u32::from(pool.steering.is_replacing());
+        let last_lease = self.last_lease.map(|at| now.mono.since(at));
+        let pace = pace(self.config.creators, counts, pool.wanted.ready, self.youngest_run(now), last_lease);
+        let lacks = to_make(ready, pool.policy().max, counts, self.config.creators);
+        let make = lacks.min(pace.creators.saturating_sub(creating));
+        if let Some(after) = pace.look_after_ms.filter(|_| make < lacks) {
+            self.wake_at(now.mono.plus(after), Timer::Pool(name.to_owned()));
+        }
+        (0..make).for_each(|_| self.make(name, &spec, hash, now));
+    }
+
+    /// Milliseconds since the last of the runs that go on was leased its sandbox, over all pools.
+    fn youngest_run(&self, now: Now) -> Option<u64> {
+        let runs =
+            self.sandboxes.values().filter(|it| matches!(it.state, SandboxState::Leased | SandboxState::Running));
+        runs.map(|it| now.mono.since(it.leased)).min()
     }
 
     fn make(&mut self, name: &str, spec: &Arc<SandboxSpec>, config_hash: Hash, now: Now) {
@@ -372,6 +468,7 @@ impl State {
             state: SandboxState::Creating,
             proposal: None,
             since: now,
+            leased: now.mono,
             killed_by: None,
             config_hash,
             output_full: false,
@@ -394,6 +491,7 @@ impl State {
         let name = sandbox.profile.clone();
         match result {
             Ok(engine_id) => {
+                let took = now.mono.since(sandbox.since.mono);
                 sandbox.state = SandboxState::Warm;
                 sandbox.since = now;
                 sandbox.engine_id.clone_from(&engine_id);
@@ -401,6 +499,7 @@ impl State {
                 if let Some(pool) = self.pools.get_mut(&name) {
                     pool.backoff.worked();
                     pool.refusals = 0;
+                    pool.demand.armed(took);
                 }
                 self.touch(id);
             }
@@ -436,13 +535,29 @@ impl State {
         }
     }
 
-    pub(super) fn died_unused(&mut self, id: &SandboxId, now: Now) {
+    pub(super) fn died_unused(&mut self, id: &SandboxId, why: Option<Problem>, now: Now) {
         let Some(sandbox) = self.sandboxes.get(id) else { return };
         let name = sandbox.profile.clone();
         if self.engine == EngineState::Up && !self.stopping {
-            let what = format!("sandbox {id} ended by itself while it was waiting");
-            self.count_failure(&name, Problem::new(Code::EngineProtocol, what), now);
+            let problem = why.unwrap_or_else(|| {
+                let what = format!("sandbox {id} ended by itself while it was waiting");
+                Problem::new(Code::EngineProtocol, what)
+            });
+            self.count_failure(&name, problem, now);
         }
+    }
+
+    /// A warm sandbox does not answer any more: it is removed by who found that, and another one takes its place.
+    pub(super) fn unwell(&mut self, id: &SandboxId, problem: Problem, now: Now) {
+        let Some(sandbox) = self.sandboxes.get_mut(id).filter(|it| it.state == SandboxState::Warm) else { return };
+        sandbox.state = SandboxState::Ending;
+        sandbox.since = now;
+        let name = sandbox.profile.clone();
+        if let Some(pool) = self.pools.get_mut(&name) {
+            pool.steering.forget(id);
+        }
+        self.touch(id);
+        self.count_failure(&name, problem, now);
     }
 
     /// Counts a failure and leaves the pool alone for a while; what fails in that while was begun before it, and does
@@ -463,6 +578,7 @@ impl State {
         self.by_engine_id.remove(&sandbox.engine_id);
         if let Some(pool) = self.pools.get_mut(&sandbox.profile) {
             pool.members.remove(id);
+            pool.steering.forget(id);
         }
         self.changes.sandboxes.insert(id.clone());
         self.changes.pools.insert(sandbox.profile);

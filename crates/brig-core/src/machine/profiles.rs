@@ -30,10 +30,16 @@ impl State {
             let before = std::mem::replace(&mut pool.profile, Arc::clone(&profile));
             pool.profile_hash = profile.content_hash();
             pool.removed = false;
+            if before != profile {
+                pool.steering.profile_changed();
+            }
             pool.backoff.try_now();
             if before.cage.image != profile.cage.image
+                || before.cage.build != profile.cage.build
                 || before.cage.userland_fallback != profile.cage.userland_fallback
+                || before.cage.interpreters != profile.cage.interpreters
             {
+                // The interpreters count, as an image of the machine's own programs holds those that are named.
                 // Without the number of the try that may be going on: its answer is about another image.
                 pool.image = ImageState::default();
                 pool.spec = None;

@@ -78,6 +78,10 @@ pub struct Run {
     pub started_at: Wall,
     /// When its time is up.
     pub deadline_at: Wall,
+    /// The step that runs or ran last, as far as its output has told; from 0.
+    pub step: u32,
+    /// How many steps there are.
+    pub steps: u32,
 }
 
 /// Where a proposal stands; the picture is in [`super`].
@@ -209,7 +213,10 @@ impl State {
                 return Err(Problem::new(Code::ShuttingDown, "the supervisor is ending, so it would not run")
                     .help("it waits again when the supervisor is back"));
             }
-            Choice::Approve => VerdictKind::Approved,
+            Choice::Approve => {
+                self.refuse_when_full()?;
+                VerdictKind::Approved
+            }
             Choice::Reject if reason.trim().is_empty() => {
                 return Err(Problem::new(Code::InvalidField, "reason is empty")
                     .help("the agent is given the reason, so that it can do better"));
@@ -353,10 +360,9 @@ impl State {
 /// An envelope's command as a list shows it, and whether that is all of it. Looks at no more than is shown: this is done
 /// while everybody waits.
 pub(super) fn one_line(envelope: &Envelope) -> (String, bool) {
-    let steps = envelope.steps.iter().map(|step| step.argv.as_slice());
-    let (line, is_whole) = crate::visible::command_within(steps, LINE_CHARACTERS);
+    let (line, is_whole) = crate::visible::command_within(&envelope.steps, LINE_CHARACTERS);
     let is_plain = match envelope.steps.as_slice() {
-        [step] => step.code.is_none() && step.env.is_empty() && step.cwd.0 == envelope.cage.working_dir.as_bytes(),
+        [step] => step.env.is_empty() && step.cwd.0 == envelope.cage.working_dir.as_bytes(),
         _ => false,
     };
     let is_all = is_whole && is_plain && envelope.stdin.0.is_empty() && envelope.files.is_empty();

@@ -53,6 +53,11 @@ impl State {
                     self.answer(ticket, Err(problem));
                 }
             }
+            (Batch::Steer { ticket, profile, order, operator }, Ok(())) => {
+                let followed = self.follow_order(&profile, order, operator, now);
+                self.answer(ticket, followed.map(|()| Answer::Done));
+            }
+            (Batch::Steer { ticket, .. }, Err(problem)) => self.answer(ticket, Err(problem)),
             // An end that cannot be recorded is still an end: it is only after a restart that nobody knows of it.
             (Batch::End { id, end }, _) => self.finish(&id, end),
             (Batch::Returned { .. }, Err(_)) | (Batch::Gap | Batch::Other, _) => {}
@@ -134,6 +139,20 @@ impl State {
             }
         }
         self.changes.supervisor = true;
+    }
+
+    /// The journal has no room for anything new, or has some again. Unlike one that fails it is not tried: what closes
+    /// something is recorded as ever, and what would begin something is refused by [`State::refuse_when_full`].
+    pub(super) fn journal_full(&mut self, problem: Option<Problem>, now: Now) {
+        let since = self.journal_full.take().map_or(now.wall, |(_, since)| since);
+        self.journal_full = problem.map(|problem| (problem, since));
+        self.changes.supervisor = true;
+    }
+
+    /// # Errors
+    /// Why nothing new can be begun.
+    pub(super) fn refuse_when_full(&self) -> Result<(), Problem> {
+        self.journal_full.as_ref().map_or(Ok(()), |(problem, _)| Err(problem.clone()))
     }
 
     /// Writes to a journal that failed, to see whether it can be written again: the entry says that there was a gap.

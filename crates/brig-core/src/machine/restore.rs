@@ -74,7 +74,14 @@ impl Proposal {
                 }
                 (Entry::Launched { sandbox, cold, .. }, Some(it)) => {
                     let deadline_at = Wall(at.0.saturating_add_unsigned(it.envelope.deadline_ms));
-                    it.run = Some(Run { sandbox, cold, started_at: *at, deadline_at });
+                    it.run = Some(Run {
+                        sandbox,
+                        cold,
+                        started_at: *at,
+                        deadline_at,
+                        step: 0,
+                        steps: it.envelope.step_count(),
+                    });
                     it.phase = Phase::Running;
                 }
                 (Entry::Ended { end, .. }, Some(it)) => {

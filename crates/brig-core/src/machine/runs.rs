@@ -7,7 +7,9 @@ use super::{Effect, Phase, State, Target, Timer};
 use crate::id::{ProposalId, SandboxId};
 use crate::journal::Entry;
 use crate::problem::{Code, Problem};
-use crate::proposal::{EndKind, Operator, Outcome, OutputSummary, RunEnd, RunReport, RunUsage};
+use crate::proposal::{
+    EndKind, Operator, Outcome, OutputSummary, RunEnd, RunReport, RunUsage, StepEnd, StepHow, StepKind, StepReport,
+};
 use crate::time::Now;
 
 /// How long after a run's deadline the supervisor ends it itself, should init not have done so: a run that is starved by
@@ -59,6 +61,19 @@ impl State {
         }
         self.extend_expiry(&id, now);
         self.catch_up(&id, now);
+    }
+
+    /// A step began. Its proposal's row says so, and nothing else: what is durable of it is in the run's end.
+    pub(super) fn step_began(&mut self, sandbox: &SandboxId, step: u32) {
+        let running = self.sandboxes.get(sandbox).filter(|it| it.state == SandboxState::Running);
+        if let Some(id) = running.and_then(|it| it.proposal.clone())
+            && let Some(run) = self.proposals.get_mut(&id).and_then(|it| it.run.as_mut())
+            && (run.step + 1..run.steps).contains(&step)
+        {
+            run.step = step;
+            self.changes.proposals.insert(id);
+            self.touch(sandbox);
+        }
     }
 
     pub(super) fn output_full(&mut self, sandbox: &SandboxId) {
@@ -198,19 +213,23 @@ impl State {
     }
 
     /// The sandbox is no more. Its keeper has said so after everything else.
-    pub(super) fn gone(&mut self, sandbox: &SandboxId, now: Now) {
+    pub(super) fn gone(&mut self, sandbox: &SandboxId, why: Option<Problem>, now: Now) {
         let Some(it) = self.sandboxes.get_mut(sandbox) else { return };
         if it.last_report.is_some() {
             it.gone = true;
             return;
         }
         match it.state {
-            SandboxState::Creating | SandboxState::Warm => self.died_unused(sandbox, now),
+            SandboxState::Creating | SandboxState::Warm => self.died_unused(sandbox, why, now),
             // Its keeper says how the run ended before it says this; should it not have, the run still gets its end.
             SandboxState::Leased | SandboxState::Running => {
                 let outcome = Outcome::Lost("the sandbox went away during the run".to_owned());
                 let (usage, output) = (RunUsage::default(), OutputSummary::default());
-                self.conclude(sandbox, RunReport { outcome, step: 0, usage, output }, now);
+                self.conclude(
+                    sandbox,
+                    RunReport { outcome, step: 0, full_at: None, steps: Vec::new(), usage, output },
+                    now,
+                );
             }
             SandboxState::Ending => {}
         }
@@ -224,13 +243,21 @@ impl State {
         it.last_report = None;
         let is_gone = it.gone;
         let judged = judge(report.outcome, &report.usage, it);
+        let steps = it
+            .proposal
+            .as_ref()
+            .and_then(|id| self.proposals.get(id))
+            .and_then(|proposal| proposal.run.as_ref())
+            .map_or_else(Vec::new, |run| step_ends(report.steps, report.step, run.steps, judged.kind));
+        let full_at = report.full_at.filter(|_| judged.kind == EndKind::Output);
         let end = RunEnd {
             kind: judged.kind,
             exit_code: judged.exit_code,
             signal: judged.signal,
             by: it.killed_by.clone().filter(|_| judged.kind == EndKind::Killed),
             note: judged.note,
-            step: report.step,
+            step: full_at.unwrap_or(report.step),
+            steps,
             usage: report.usage,
             output: report.output,
             at: now.wall,
@@ -271,6 +298,7 @@ impl State {
             by,
             note: note.to_owned(),
             step: 0,
+            steps: Vec::new(),
             usage: RunUsage::default(),
             output,
             at: now.wall,
@@ -298,6 +326,40 @@ impl State {
             let _ = self.kill_run(&id, SHUTDOWN, now);
         }
     }
+}
+
+/// How each of several steps ended, from what was seen of them. `last` is the one that was running when the run was
+/// stopped, if it was.
+fn step_ends(reports: Vec<StepReport>, last: u32, count: u32, end: EndKind) -> Vec<StepEnd> {
+    if count < 2 {
+        return Vec::new();
+    }
+    let reports = reports.into_iter().map(Some).chain(std::iter::repeat(None));
+    (0..count)
+        .zip(reports)
+        .map(|(step, report)| {
+            let has_begun = report.is_some();
+            let StepReport { how, wall_us, stdout_bytes, stderr_bytes } = report.unwrap_or_default();
+            let kind = match how {
+                Some(_) => StepKind::Exited,
+                None if !has_begun => StepKind::Skipped,
+                None if step < last || end == EndKind::Lost => StepKind::Lost,
+                None => StepKind::Stopped,
+            };
+            let (exit_code, signal, note) = match how {
+                Some(StepHow::Exited(code)) => (Some(code), None, String::new()),
+                Some(StepHow::Signalled(signal)) => (None, Some(signal), String::new()),
+                Some(StepHow::NotStarted(error, words)) => (Some(not_started(error)), None, words),
+                None => (None, None, String::new()),
+            };
+            StepEnd { kind, exit_code, signal, note, wall_us, stdout_bytes, stderr_bytes }
+        })
+        .collect()
+}
+
+/// The statuses by which shells tell a program that is not there from one that cannot be run.
+const fn not_started(error: i32) -> i32 {
+    if error == ENOENT { 127 } else { 126 }
 }
 
 struct Judged {
@@ -332,10 +394,8 @@ fn judge(outcome: Outcome, usage: &RunUsage, sandbox: &super::Sandbox) -> Judged
             Judged { signal: Some(SIGKILL), ..judged(EndKind::Memory, "it needed more memory than it may have") }
         }
         Outcome::Signalled(signal) => Judged { signal: Some(signal), ..judged(EndKind::Exited, &oom) },
-        // The statuses by which shells tell a program that is not there from one that cannot be run.
         Outcome::NotStarted(error, what) => {
-            let code = if error == ENOENT { 127 } else { 126 };
-            Judged { exit_code: Some(code), ..judged(EndKind::Exited, &what) }
+            Judged { exit_code: Some(not_started(error)), ..judged(EndKind::Exited, &what) }
         }
         Outcome::Deadline => judged(EndKind::Deadline, &oom),
         Outcome::Cancelled => judged(EndKind::Lost, "it was cancelled, and nobody is known to have asked for that"),

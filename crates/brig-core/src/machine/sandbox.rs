@@ -6,7 +6,7 @@ use serde::{Deserialize, Serialize};
 use crate::id::ProposalId;
 use crate::profile::Hash;
 use crate::proposal::RunReport;
-use crate::time::Now;
+use crate::time::{Mono, Now};
 
 /// One sandbox.
 #[derive(Clone, Debug)]
@@ -21,6 +21,8 @@ pub struct Sandbox {
     pub proposal: Option<ProposalId>,
     /// Since when it is in this state.
     pub since: Now,
+    /// When it was leased, once it was.
+    pub(super) leased: Mono,
     /// Who asked for it to be killed.
     pub killed_by: Option<String>,
     pub(super) config_hash: Hash,

@@ -9,6 +9,7 @@ mod model;
 mod pools;
 mod restart;
 mod runs;
+mod steering;
 mod verdicts;
 
 use std::collections::BTreeMap;
@@ -21,7 +22,8 @@ use crate::policy::Trust;
 use crate::problem::{Code, Problem};
 use crate::profile::{ApprovalMode, Profile, ResolvedImage};
 use crate::proposal::{
-    Agent, Draft, DraftStep, EndKind, Operator, Outcome, OutputSummary, RunEnd, RunReport, RunUsage,
+    Agent, Draft, DraftStep, EndKind, Operator, Outcome, OutputSummary, RunEnd, RunReport, RunUsage, StepHow, StepKind,
+    StepReport,
 };
 use crate::time::{Mono, Now, Wall};
 
@@ -300,7 +302,7 @@ impl World {
     }
 
     fn gone(&mut self, sandbox: &SandboxId) {
-        self.send(Event::Gone { sandbox: sandbox.clone() });
+        self.send(Event::Gone { sandbox: sandbox.clone(), why: None });
     }
 
     /// The one answer to a ticket.
@@ -392,7 +394,14 @@ fn other_image() -> ResolvedImage {
 }
 
 fn report(outcome: Outcome) -> RunReport {
-    RunReport { outcome, step: 0, usage: RunUsage::default(), output: OutputSummary::default() }
+    RunReport {
+        outcome,
+        step: 0,
+        full_at: None,
+        steps: Vec::new(),
+        usage: RunUsage::default(),
+        output: OutputSummary::default(),
+    }
 }
 
 fn unreachable() -> Problem {
@@ -407,8 +416,11 @@ fn kinds(entries: &[Entry]) -> Vec<&'static str> {
         Entry::Decided { .. } => "decided",
         Entry::Launched { .. } => "launched",
         Entry::KillRequested { .. } => "kill-requested",
+        Entry::PoolOrdered { .. } => "pool-ordered",
         Entry::Ended { .. } => "ended",
         Entry::Gap { .. } => "gap",
+        Entry::OutputPruned { .. } => "output-pruned",
+        Entry::JournalPruned { .. } => "journal-pruned",
         Entry::Stopped {} => "stopped",
     };
     entries.iter().map(kind).collect()

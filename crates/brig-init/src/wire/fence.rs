@@ -1,7 +1,8 @@
 //! The fence: what init writes on each stream when nothing of the run is alive any more.
 
-use super::bytes::Reader;
+use super::bytes::{Reader, put_count};
 use super::error::{Problem, WireError};
+use super::request::MAX_STEPS;
 use super::{NONCE_LEN, Nonce, WIRE_VERSION};
 
 /// The length of what comes before a fence's body, nonce included.
@@ -9,9 +10,10 @@ pub const FENCE_HEAD_LEN: usize = NONCE_LEN + 4;
 /// The longest message in a [`Trailer`], in bytes.
 pub const MAX_MESSAGE: usize = 256;
 /// The longest fence in bytes. It is less than PIPE_BUF, so that a pipe takes it whole.
-pub const FENCE_MAX_LEN: usize = FENCE_HEAD_LEN + TRAILER_FIXED_LEN + MAX_MESSAGE;
+pub const FENCE_MAX_LEN: usize = FENCE_HEAD_LEN + TRAILER_FIXED_LEN + MAX_STEPS * STEP_LEN + MAX_MESSAGE;
 
 const TRAILER_FIXED_LEN: usize = 48;
+const STEP_LEN: usize = 16;
 const STDOUT_BODY_LEN: usize = 8;
 
 /// The stream that a fence ends.
@@ -54,12 +56,13 @@ pub enum Fence {
 /// | 2 | 2 | reserved, 0 |
 /// | 4 | 4 | exit status 0 to 255, signal number 1 to 127, or errno, signed |
 /// | 8 | 4 | step |
-/// | 12 | 4 | steps_run |
+/// | 12 | 4 | how many steps follow, at most [`MAX_STEPS`](super::MAX_STEPS) |
 /// | 16 | 8 | cpu_us |
 /// | 24 | 8 | peak_memory |
 /// | 32 | 8 | oom_kills |
 /// | 40 | 8 | wall_us |
-/// | 48 | at most [`MAX_MESSAGE`] | message, to the end of the body |
+/// | 48 | 16 each | the steps: [`How`] as above, 3 bytes of 0, its number as above, wall_us |
+/// | then | at most [`MAX_MESSAGE`] | message, to the end of the body |
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct Trailer {
     /// How the step ended that `step` names.
@@ -69,8 +72,8 @@ pub struct Trailer {
     /// Which step this is about, counted from 0: the one that was running when the run was stopped, or else the first
     /// one that failed, or else the last.
     pub step: u32,
-    /// How many steps were begun, those that could not be started included.
-    pub steps_run: u32,
+    /// How the steps ended that were begun, those that could not be started included; the others did not run.
+    pub steps: Vec<StepEnd>,
     /// CPU time of everything in the sandbox since the request, in microseconds.
     pub cpu_us: u64,
     /// The most memory that the sandbox had at any time, init and page cache included, in bytes; without a cgroup the
@@ -84,6 +87,15 @@ pub struct Trailer {
     /// What went wrong, as in `execve /bin/nope: No such file or directory`; often empty. It can contain bytes that
     /// the agent chose, so it is as untrusted as any output.
     pub message: Vec<u8>,
+}
+
+/// The end of one step.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub struct StepEnd {
+    /// How.
+    pub how: How,
+    /// How long it took, in microseconds.
+    pub wall_us: u64,
 }
 
 /// How a step ended.
@@ -149,7 +161,7 @@ impl Fence {
         let length = usize::from(u16::from_le_bytes([low, high]));
         let plausible = match expected {
             Stream::Stdout => length == STDOUT_BODY_LEN,
-            Stream::Stderr => (TRAILER_FIXED_LEN..=TRAILER_FIXED_LEN + MAX_MESSAGE).contains(&length),
+            Stream::Stderr => (TRAILER_FIXED_LEN..=FENCE_MAX_LEN - FENCE_HEAD_LEN).contains(&length),
         };
         if plausible { Ok(length) } else { error(2, "fence length", length as u64) }
     }
@@ -162,29 +174,31 @@ impl Fence {
                 reader.finish("fence")?;
                 Ok(Fence::Stdout { artifacts })
             }
-            Stream::Stderr => Ok(Fence::Stderr(Trailer::decode(reader, body)?)),
+            Stream::Stderr => Ok(Fence::Stderr(Trailer::decode(reader)?)),
         }
     }
 }
 
 impl Trailer {
     fn put(&self, out: &mut Vec<u8>) {
-        let (how, code) = match self.how {
-            How::Exited(status) => (1, status),
-            How::Signalled(signal) => (2, signal),
-            How::NotStarted(errno) => (3, errno),
-        };
+        let (how, code) = self.how.numbers();
         out.extend_from_slice(&[how, self.why as u8, 0, 0]);
         out.extend_from_slice(&code.to_le_bytes());
         out.extend_from_slice(&self.step.to_le_bytes());
-        out.extend_from_slice(&self.steps_run.to_le_bytes());
+        put_count(out, self.steps.len().min(MAX_STEPS));
         for number in [self.cpu_us, self.peak_memory, self.oom_kills, self.wall_us] {
             out.extend_from_slice(&number.to_le_bytes());
+        }
+        for step in self.steps.iter().take(MAX_STEPS) {
+            let (how, code) = step.how.numbers();
+            out.extend_from_slice(&[how, 0, 0, 0]);
+            out.extend_from_slice(&code.to_le_bytes());
+            out.extend_from_slice(&step.wall_us.to_le_bytes());
         }
         out.extend_from_slice(&self.message[..self.message.len().min(MAX_MESSAGE)]);
     }
 
-    fn decode(mut reader: Reader<'_>, body: &[u8]) -> Result<Trailer, WireError> {
+    fn decode(mut reader: Reader<'_>) -> Result<Trailer, WireError> {
         let how = reader.u8("trailer how")?;
         let why = match reader.u8("trailer why")? {
             1 => Why::Finished,
@@ -201,28 +215,59 @@ impl Trailer {
             return Err(reader.error_before(2, "trailer reserved", Problem::Value(reserved.into())));
         }
         let code = reader.i32("trailer code")?;
-        let how = match (how, code) {
-            (1, 0..=255) => How::Exited(code),
-            (2, 1..=127) => How::Signalled(code),
-            (3, 0..) => How::NotStarted(code),
-            (1..=3, _) => {
-                let problem = Problem::Value(u64::from(code.cast_unsigned()));
-                return Err(reader.error_before(4, "trailer code", problem));
-            }
-            _ => return Err(reader.error_before(8, "trailer how", Problem::Value(how.into()))),
-        };
+        let how = How::of_numbers(how, code, &reader)?;
+        let step = reader.u32("trailer step")?;
+        let count = reader.count(MAX_STEPS, "trailer steps")?;
         let trailer = Trailer {
             how,
             why,
-            step: reader.u32("trailer step")?,
-            steps_run: reader.u32("trailer steps run")?,
+            step,
             cpu_us: reader.u64("trailer cpu")?,
             peak_memory: reader.u64("trailer memory")?,
             oom_kills: reader.u64("trailer oom kills")?,
             wall_us: reader.u64("trailer wall clock")?,
-            message: reader.take(body.len().saturating_sub(TRAILER_FIXED_LEN), "trailer message")?.to_vec(),
+            steps: (0..count).map(|_| StepEnd::decode(&mut reader)).collect::<Result<_, _>>()?,
+            message: reader.rest().to_vec(),
         };
-        reader.finish("trailer")?;
+        if trailer.message.len() > MAX_MESSAGE {
+            let problem = Problem::TooLong { length: trailer.message.len() as u64, limit: MAX_MESSAGE as u64 };
+            return Err(reader.error_before(trailer.message.len(), "trailer message", problem));
+        }
         Ok(trailer)
+    }
+}
+
+impl StepEnd {
+    fn decode(reader: &mut Reader<'_>) -> Result<StepEnd, WireError> {
+        let [how, reserved @ ..] = reader.array::<4>("step how")?;
+        if reserved != [0; 3] {
+            return Err(reader.error_before(3, "step reserved", Problem::Value(reserved[0].into())));
+        }
+        let code = reader.i32("step code")?;
+        Ok(StepEnd { how: How::of_numbers(how, code, reader)?, wall_us: reader.u64("step wall clock")? })
+    }
+}
+
+impl How {
+    fn numbers(self) -> (u8, i32) {
+        match self {
+            How::Exited(status) => (1, status),
+            How::Signalled(signal) => (2, signal),
+            How::NotStarted(errno) => (3, errno),
+        }
+    }
+
+    /// From eight bytes that were just read: the kind, three others, and the number.
+    fn of_numbers(how: u8, code: i32, reader: &Reader<'_>) -> Result<How, WireError> {
+        match (how, code) {
+            (1, 0..=255) => Ok(How::Exited(code)),
+            (2, 1..=127) => Ok(How::Signalled(code)),
+            (3, 0..) => Ok(How::NotStarted(code)),
+            (1..=3, _) => {
+                let problem = Problem::Value(u64::from(code.cast_unsigned()));
+                Err(reader.error_before(4, "trailer code", problem))
+            }
+            _ => Err(reader.error_before(8, "trailer how", Problem::Value(how.into()))),
+        }
     }
 }

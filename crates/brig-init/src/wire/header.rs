@@ -1,4 +1,4 @@
-//! The header of a message from the owner, and the two messages that are nothing but a header.
+//! The header of a message from the owner, and the three messages that are nothing but a header.
 
 use super::WIRE_VERSION;
 use super::bytes::Reader;
@@ -21,6 +21,8 @@ pub enum Kind {
     Cancel = 2,
     /// From now on the end of stdin does not mean that the owner is dead.
     End = 3,
+    /// Say ARMED again, while there was no request yet.
+    Ping = 4,
 }
 
 /// The first bytes of every message from the owner.
@@ -28,7 +30,7 @@ pub enum Kind {
 pub struct Header {
     /// What the message is.
     pub kind: Kind,
-    /// The length of its body in bytes, at most [`MAX_BODY`], and 0 for CANCEL and END.
+    /// The length of its body in bytes, at most [`MAX_BODY`], and 0 for everything but REQUEST.
     pub length: usize,
 }
 
@@ -50,6 +52,7 @@ impl Header {
             1 => Kind::Request,
             2 => Kind::Cancel,
             3 => Kind::End,
+            4 => Kind::Ping,
             other => {
                 return Err(reader.error_before(1, "header kind", Problem::Value(other.into())));
             }
@@ -83,4 +86,9 @@ pub fn cancel() -> [u8; HEADER_LEN] {
 /// The complete END message.
 pub fn end() -> [u8; HEADER_LEN] {
     Header { kind: Kind::End, length: 0 }.encode()
+}
+
+/// The complete PING message.
+pub fn ping() -> [u8; HEADER_LEN] {
+    Header { kind: Kind::Ping, length: 0 }.encode()
 }

@@ -5,12 +5,13 @@ use std::collections::HashSet;
 use super::bytes::{Reader, put_blob, put_count};
 use super::error::{Problem, WireError};
 use super::header::{HEADER_LEN, Header, Kind, MAX_BODY};
+use super::mark::{SECRET_LEN, Secret, TAG_LEN};
 use super::{NONCE_LEN, Nonce};
 
 /// The longest deadline in milliseconds: 24 hours.
 pub const MAX_DEADLINE_MS: u64 = 24 * 60 * 60 * 1000;
 /// The most steps in a request.
-pub const MAX_STEPS: usize = 256;
+pub const MAX_STEPS: usize = 64;
 /// The most arguments of a step.
 pub const MAX_ARGS: usize = 65_536;
 /// The most environment variables of a step.
@@ -34,7 +35,8 @@ const MODE_BITS: u32 = 0o777;
 /// | deadline_ms | u64, 1 to [`MAX_DEADLINE_MS`] |
 /// | flags | u8; bit 0 is keep_going, the others are 0 |
 /// | rlimits | list of: u8 [`Resource`], u64 value; no resource twice |
-/// | steps | list of 1 to [`MAX_STEPS`]: argv, list of 1 to [`MAX_ARGS`] strings, the first not empty; env, list of at most [`MAX_ENV`] (string name, string value), names not empty, without `=`, none twice; cwd, string, an absolute path |
+/// | steps | list of 1 to [`MAX_STEPS`]: argv, list of 1 to [`MAX_ARGS`] strings, the first not empty; env, list of at most [`MAX_ENV`] (string name, string value), names not empty, without `=`, none twice; cwd, string, an absolute path; a u8, which is 1 when code follows and else 0; code: language, string, not empty; path, string, an absolute path; source, blob |
+/// | marks | list of either nothing, or one less than the steps: two secrets of 16 bytes, for stdout and stderr; no secret twice |
 /// | files | list of at most [`MAX_FILES`]: path, string; mode, u32, at most 0o777; content, blob |
 /// | stdin | blob |
 #[derive(Debug, Clone, PartialEq, Eq)]
@@ -50,6 +52,9 @@ pub struct Request<'a> {
     pub rlimits: Vec<Rlimit>,
     /// What to run, one after another.
     pub steps: Vec<Step<'a>>,
+    /// For each step but the first, what makes the marks before it, on stdout and on stderr. When there are none, no marks
+    /// are written.
+    pub marks: Vec<[Secret; 2]>,
     /// What to write before the first step begins.
     pub files: Vec<File<'a>>,
     /// The complete stdin of the first step; the others get an empty one.
@@ -67,6 +72,22 @@ pub struct Step<'a> {
     pub env: Vec<(&'a [u8], &'a [u8])>,
     /// The working directory, an absolute path.
     pub cwd: &'a [u8],
+    /// The source that `argv` runs: written to its path right before the step begins.
+    pub code: Option<Code<'a>>,
+}
+
+/// Source text, and where it lies when it runs.
+///
+/// If it is the first step's, an interpreter that was started at arming for this language and this path runs it, where
+/// nothing could tell the difference; else `argv` is started as that of any step.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub struct Code<'a> {
+    /// As the profile calls it.
+    pub language: &'a [u8],
+    /// An absolute path, where there must be nothing yet. It is one of the arguments.
+    pub path: &'a [u8],
+    /// All of it.
+    pub source: &'a [u8],
 }
 
 /// A file to be written before the first step begins. It must not exist; directories on the way to it are created,
@@ -141,10 +162,11 @@ impl<'a> Request<'a> {
         if steps.is_empty() {
             return Err(reader.error_before(4, "steps", Problem::Empty));
         }
+        let marks = marks(&mut reader, steps.len(), &nonce)?;
         let files = list(&mut reader, MAX_FILES, "files", file)?;
         let stdin = reader.blob(MAX_BODY, "stdin")?;
         reader.finish("request")?;
-        Ok(Request { nonce, deadline_ms, keep_going: flags != 0, rlimits, steps, files, stdin })
+        Ok(Request { nonce, deadline_ms, keep_going: flags != 0, rlimits, steps, marks, files, stdin })
     }
 
     /// The nonce of a body that may be wrong further on, so that it can be answered.
@@ -157,10 +179,11 @@ impl<'a> Request<'a> {
         let steps = self.steps.iter().map(|step| {
             let argv: usize = step.argv.iter().map(|arg| blob(arg)).sum();
             let env: usize = step.env.iter().map(|(name, value)| blob(name) + blob(value)).sum();
-            4 + argv + 4 + env + blob(step.cwd)
+            let code = step.code.map_or(0, |code| blob(code.language) + blob(code.path) + blob(code.source));
+            4 + argv + 4 + env + blob(step.cwd) + 1 + code
         });
         let files = self.files.iter().map(|file| blob(file.path) + 4 + blob(file.content));
-        let fixed = NONCE_LEN + 8 + 1 + 4 + 9 * self.rlimits.len() + 4 + 4;
+        let fixed = NONCE_LEN + 8 + 1 + 4 + 9 * self.rlimits.len() + 4 + 4 + 2 * SECRET_LEN * self.marks.len() + 4;
         fixed + steps.sum::<usize>() + files.sum::<usize>() + blob(self.stdin)
     }
 
@@ -183,7 +206,13 @@ impl<'a> Request<'a> {
                 put_blob(out, value);
             }
             put_blob(out, step.cwd);
+            out.push(step.code.is_some().into());
+            if let Some(Code { language, path, source }) = step.code {
+                [language, path, source].into_iter().for_each(|bytes| put_blob(out, bytes));
+            }
         }
+        put_count(out, self.marks.len());
+        self.marks.iter().flatten().for_each(|secret| out.extend_from_slice(secret));
         put_count(out, self.files.len());
         for file in &self.files {
             put_blob(out, file.path);
@@ -242,7 +271,36 @@ fn step<'a>(reader: &mut Reader<'a>) -> Result<Step<'a>, WireError> {
     if cwd.first() != Some(&b'/') {
         return Err(reader.error_before(cwd.len(), "step cwd", Problem::NotAbsolute));
     }
-    Ok(Step { argv, env, cwd })
+    let code = match reader.u8("step code")? {
+        0 => None,
+        1 => Some(code(reader)?),
+        other => return Err(reader.error_before(1, "step code", Problem::Value(other.into()))),
+    };
+    Ok(Step { argv, env, cwd, code })
+}
+
+fn code<'a>(reader: &mut Reader<'a>) -> Result<Code<'a>, WireError> {
+    let language = reader.string(MAX_PATH, "code language")?;
+    if language.is_empty() {
+        return Err(reader.error_before(0, "code language", Problem::Empty));
+    }
+    let path = plain_path(reader, "code path")?;
+    if path.first() != Some(&b'/') {
+        return Err(reader.error_before(path.len(), "code path", Problem::NotAbsolute));
+    }
+    Ok(Code { language, path, source: reader.blob(MAX_BODY, "code source")? })
+}
+
+fn marks(reader: &mut Reader<'_>, steps: usize, nonce: &Nonce) -> Result<Vec<[Secret; 2]>, WireError> {
+    let marks = list(reader, MAX_STEPS, "marks", |reader| Ok([reader.array("mark")?, reader.array("mark")?]))?;
+    if !marks.is_empty() && marks.len() + 1 != steps {
+        return Err(reader.error_before(0, "marks", Problem::Value(marks.len() as u64)));
+    }
+    let mut seen: HashSet<&[u8]> = HashSet::from([&nonce[TAG_LEN..]]);
+    match marks.iter().flatten().all(|secret| seen.insert(secret)) {
+        true => Ok(marks),
+        false => Err(reader.error_before(0, "marks", Problem::Duplicate)),
+    }
 }
 
 fn variable<'a>(reader: &mut Reader<'a>) -> Result<(&'a [u8], &'a [u8]), WireError> {
@@ -257,14 +315,20 @@ fn variable<'a>(reader: &mut Reader<'a>) -> Result<(&'a [u8], &'a [u8]), WireErr
 }
 
 fn file<'a>(reader: &mut Reader<'a>) -> Result<File<'a>, WireError> {
-    let path = reader.string(MAX_PATH, "file path")?;
-    let last = path.rsplit(|byte| *byte == b'/').next().unwrap_or_default();
-    if last.is_empty() || last == b"." || path.split(|byte| *byte == b'/').any(|part| part == b"..") {
-        return Err(reader.error_before(path.len(), "file path", Problem::NotPlain));
-    }
+    let path = plain_path(reader, "file path")?;
     let mode = reader.u32("file mode")?;
     if mode & !MODE_BITS != 0 {
         return Err(reader.error_before(4, "file mode", Problem::Value(mode.into())));
     }
     Ok(File { path, mode, content: reader.blob(MAX_BODY, "file content")? })
+}
+
+/// A path that plainly names a file below its beginning.
+fn plain_path<'a>(reader: &mut Reader<'a>, field: &'static str) -> Result<&'a [u8], WireError> {
+    let path = reader.string(MAX_PATH, field)?;
+    let last = path.rsplit(|byte| *byte == b'/').next().unwrap_or_default();
+    if last.is_empty() || last == b"." || path.split(|byte| *byte == b'/').any(|part| part == b"..") {
+        return Err(reader.error_before(path.len(), field, Problem::NotPlain));
+    }
+    Ok(path)
 }

@@ -1,6 +1,6 @@
 //! Which files go into the image.
 
-use std::collections::{BTreeMap, HashMap};
+use std::collections::HashMap;
 use std::fs;
 use std::io::{self, Read as _};
 use std::os::unix::fs::MetadataExt as _;
@@ -10,7 +10,8 @@ use std::process::{Command, Stdio};
 use brig_core::encoding::Encoder;
 use brig_core::profile::Hash;
 
-use super::python;
+use super::{node, python};
+use crate::archive::{Item, Items};
 
 /// Tools that people and agents expect of a shell. What the machine does not have is left out.
 #[rustfmt::skip]
@@ -32,35 +33,68 @@ const DIRECTORIES: &[&str] = &["/usr/bin", "/bin", "/usr/sbin", "/sbin"];
 /// Where the loader looks by itself. Libraries from elsewhere are put beside the C library, where it looks as well.
 const LIBRARIES: &[&str] = &["/lib/", "/lib64/", "/usr/lib/", "/usr/lib64/"];
 
-/// What is at one path of the image.
-#[derive(Debug, PartialEq, Eq)]
-pub enum Item {
-    /// A directory.
-    Directory,
-    /// A copy of a file of this machine, of this many bytes, last changed at that second.
-    Copy(PathBuf, u64, i64),
-    /// A few lines of text.
-    Text(&'static str),
-    /// A symbolic link.
-    Link(String),
+/// Which interpreters the image has, beside the shells.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub struct Languages {
+    /// python3 with its standard library.
+    pub python: bool,
+    /// node.
+    pub node: bool,
 }
 
-/// Every path of the image, without the leading slash, with its mode. Ordered, so that a directory comes before what
-/// is in it and the same files always make the same plan.
+impl Languages {
+    /// Those that commands begin with. A command that none of this machine's programs can run is an error.
+    pub fn of<'a>(commands: impl IntoIterator<Item = &'a [String]>) -> Result<Self, String> {
+        let mut languages = Self::default();
+        for program in commands.into_iter().filter_map(<[String]>::first) {
+            let name = program.rsplit('/').next().unwrap_or(program);
+            match name {
+                "node" | "nodejs" => languages.node = true,
+                name if PROGRAMS.contains(&name) => {}
+                name if is_python(name) => languages.python = true,
+                _ => return Err(format!("brig takes python3, node and shells over, and not {name}")),
+            }
+        }
+        Ok(languages)
+    }
+
+    /// As it is part of the image's name.
+    pub fn text(self) -> &'static str {
+        match (self.python, self.node) {
+            (false, false) => "shell",
+            (true, false) => "python",
+            (false, true) => "node",
+            (true, true) => "python-node",
+        }
+    }
+}
+
+/// Whether this names a python, as `python`, `python3` and `python3.13` do.
+fn is_python(name: &str) -> bool {
+    name.strip_prefix("python").is_some_and(|version| version.bytes().all(|b| b.is_ascii_digit() || b == b'.'))
+}
+
+/// Every path of the image.
 #[derive(Debug, Default)]
 pub struct Plan {
-    pub items: BTreeMap<String, (u32, Item)>,
+    pub items: Items,
 }
 
 impl Plan {
-    /// Looks at this machine. Blocking: it reads directories and runs `ldd` and `python3`.
-    pub fn collect() -> io::Result<Self> {
+    /// Looks at this machine for the usual tools and these languages. Blocking: it reads directories and runs `ldd`
+    /// and the languages' interpreters.
+    pub fn collect(languages: &Languages) -> io::Result<Self> {
         let mut plan = Self::default();
         plan.skeleton();
         let mut binaries = plan.programs()?;
-        // A shell alone is worth having too.
-        if let Some(python) = python::find() {
+        let missing = |name: &str| io::Error::new(io::ErrorKind::NotFound, format!("there is no {name} among them"));
+        if languages.python {
+            let python = python::find().ok_or_else(|| missing("python3"))?;
             binaries.extend(python::add(&mut plan, &python)?);
+        }
+        if languages.node {
+            let node = node::find().ok_or_else(|| missing("node"))?;
+            binaries.extend(node::add(&mut plan, &node)?);
         }
         plan.libraries(&binaries)?;
         plan.parents();
@@ -225,8 +259,27 @@ mod tests {
     }
 
     #[test]
-    fn this_machine_gives_the_same_plan_twice() {
-        let (first, second) = (Plan::collect().unwrap(), Plan::collect().unwrap());
+    fn languages_are_those_that_the_interpreters_are_of() {
+        let of = |programs: &[&str]| {
+            let commands: Vec<_> =
+                programs.iter().map(|program| vec![(*program).to_owned(), "-x".to_owned()]).collect();
+            Languages::of(commands.iter().map(Vec::as_slice)).map(Languages::text)
+        };
+        assert_eq!(of(&[]), Ok("shell"));
+        assert_eq!(of(&["/bin/bash", "sh"]), Ok("shell"));
+        assert_eq!(of(&["/usr/bin/python3.13"]), Ok("python"));
+        assert_eq!(of(&["node", "python3", "python"]), Ok("python-node"));
+        assert!(of(&["perl"]).unwrap_err().contains("perl"));
+        assert!(of(&["pythonic"]).is_err());
+    }
+
+    #[test]
+    fn this_machine_gives_the_same_plan_twice_and_another_for_another_language() {
+        let [shell, python] = [false, true].map(|python| Languages { python, node: false });
+        let collect = |languages| Plan::collect(&languages).unwrap();
+        let (first, second) = (collect(python), collect(python));
+        assert_ne!(collect(shell).hash(), first.hash());
+        assert!(first.items.keys().any(|path| python::is_compiled(path) && path.contains("/os.")));
         assert_eq!(first.hash(), second.hash());
         assert!(first.items.contains_key("usr/bin/ls") && first.bytes() > 1_000_000);
         let outside = first.items.keys().find(|path| path.starts_with('/') || path.contains(".."));

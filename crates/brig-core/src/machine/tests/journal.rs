@@ -116,3 +116,27 @@ fn word_of_an_entry_that_nobody_knows_changes_nothing() {
     broken.send(Event::Recorded { batch: 999, result: Ok(()) });
     assert!(broken.state.journal_problem().is_some());
 }
+
+#[test]
+fn a_journal_without_room_takes_what_ends_and_nothing_that_begins() {
+    let mut world = World::with(|profile| profile.pool.target = 0).made_ready();
+    let (first, second, third) = (world.propose(), world.propose(), world.approved());
+    let full = || Some(Problem::new(Code::JournalFailed, "the disk is full"));
+    world.send(Event::JournalFull { problem: full() });
+    let since = world.state.journal_problem().unwrap().1;
+    world.arm();
+    assert_eq!(world.launches(), [], "what was approved waits");
+    let (_, ticket) = world.ask(draft());
+    assert_eq!(world.refusal(ticket), Code::JournalFailed);
+    let ticket = world.approve(&first);
+    assert_eq!((world.refusal(ticket), world.phase(&first)), (Code::JournalFailed, Phase::Waiting));
+    let ticket = world.reject(&second, "not now");
+    world.record();
+    assert_eq!((world.answer(ticket), world.phase(&second)), (Ok(Answer::Done), Phase::Over));
+    world.pass(500);
+    world.send(Event::JournalFull { problem: full() });
+    assert_eq!(world.state.journal_problem().unwrap().1, since, "it has been so all the time");
+    world.send(Event::JournalFull { problem: None });
+    assert!(world.state.journal_problem().is_none());
+    world.launched(&third);
+}

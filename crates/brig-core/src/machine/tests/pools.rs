@@ -6,8 +6,10 @@ use crate::machine::PoolState;
 #[test]
 fn a_pool_is_filled_to_its_target_with_no_more_at_once_than_there_are_creators() {
     let config = Config { creators: 2, ..config() };
-    let profile =
-        Profile { pool: crate::profile::PoolPolicy { target: 3, max: 4, max_age_ms: 600_000 }, ..fixtures::profile() };
+    let profile = Profile {
+        pool: crate::profile::PoolPolicy { min: 3, target: 3, max: 4, max_age_ms: 600_000 },
+        ..fixtures::profile()
+    };
     let mut world = World::of(config, vec![profile]);
     assert_eq!((world.arming(), world.open.len()), (0, 0), "nothing is begun before the engine has answered");
     world.send(Event::EngineUp);
@@ -61,22 +63,32 @@ fn a_drained_pool_starts_cold_and_counts_a_miss() {
 }
 
 #[test]
-fn refilling_keeps_away_from_a_lease_for_a_moment_unless_somebody_waits() {
+fn refilling_keeps_away_from_a_run_that_has_just_begun() {
     let mut world = World::ready();
-    world.running();
+    let (_, sandbox) = world.running();
     assert_eq!(world.arming(), 0);
     world.pass(49);
     assert_eq!(world.arming(), 0);
     world.pass(1);
     assert_eq!(world.arming(), 1);
     world.arm();
+    world.end(&sandbox, Outcome::Exited(0));
 
+    let (_, sandbox) = world.running();
+    assert_eq!(world.arming(), 0);
+    world.end(&sandbox, Outcome::Exited(0));
+    assert_eq!(world.arming(), 1, "it has ended, so there is nothing to keep away from");
+}
+
+#[test]
+fn refilling_does_not_keep_away_when_the_pool_is_low_or_somebody_waits() {
+    let mut world = World::ready();
     for _ in 0..2 {
         world.running();
     }
-    assert_eq!(world.arming(), 0);
+    assert_eq!(world.arming(), 2, "none is left");
     world.approved();
-    assert_eq!(world.arming(), 1, "somebody waits, and there is room for one more");
+    assert_eq!(world.arming(), 2, "and there is no room for more");
 }
 
 #[test]

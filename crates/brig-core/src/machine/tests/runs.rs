@@ -289,3 +289,82 @@ fn only_the_last_two_hundred_that_are_over_are_remembered() {
     assert_eq!(world.phase(&open), Phase::Waiting);
     assert!(world.state.take_changes().proposals.contains(&ids[0]));
 }
+
+/// A world in which something of three steps runs.
+fn three_steps() -> (World, ProposalId, SandboxId) {
+    let mut world = World::ready();
+    let step = || DraftStep { argv: vec!["true".into()], ..DraftStep::default() };
+    let (id, _) = world.ask(Draft { steps: vec![step(), step(), step()], ..draft() });
+    world.record();
+    world.approve(&id);
+    world.record();
+    let sandbox = world.launched(&id);
+    world.send(Event::Started { sandbox: sandbox.clone() });
+    (world, id, sandbox)
+}
+
+fn seen(how: Option<StepHow>) -> StepReport {
+    StepReport { how, ..StepReport::default() }
+}
+
+#[test]
+fn each_step_has_its_end_and_what_did_not_run_says_so() {
+    use StepKind::{Exited, Lost, Skipped, Stopped};
+    let ok = || seen(Some(StepHow::Exited(0)));
+    let failed = || seen(Some(StepHow::Exited(3)));
+    let nobody_said = || seen(None);
+    let missing = || seen(Some(StepHow::NotStarted(2, "no such file".into())));
+    let lost = || Outcome::Lost("gone".into());
+    #[rustfmt::skip]
+    let cases = vec![
+        (Outcome::Exited(0), 2, vec![ok(), ok(), ok()],                  vec![Exited, Exited, Exited]),
+        (Outcome::Exited(3), 1, vec![ok(), failed()],                    vec![Exited, Exited, Skipped]),
+        (Outcome::Exited(3), 0, vec![failed(), missing(), ok()],         vec![Exited, Exited, Exited]),
+        (Outcome::Deadline,  1, vec![ok(), nobody_said()],               vec![Exited, Stopped, Skipped]),
+        (lost(),             1, vec![nobody_said(), nobody_said()],      vec![Lost, Lost, Skipped]),
+        (Outcome::NotStarted(13, "file".into()), 0, vec![],              vec![Skipped, Skipped, Skipped]),
+    ];
+    for (number, (outcome, step, steps, expected)) in cases.into_iter().enumerate() {
+        let (mut world, id, sandbox) = three_steps();
+        world.send(Event::Ended { sandbox: sandbox.clone(), report: RunReport { step, steps, ..report(outcome) } });
+        world.pass(1000);
+        world.record();
+        let end = world.end_of(&id);
+        let kinds: Vec<StepKind> = end.steps.iter().map(|step| step.kind).collect();
+        assert_eq!((kinds, end.step), (expected, step), "case {number}");
+        if number == 2 {
+            assert_eq!((end.steps[1].exit_code, end.steps[1].note.as_str()), (Some(127), "no such file"));
+        }
+    }
+}
+
+#[test]
+fn the_step_that_reached_the_output_limit_is_the_one_that_is_named() {
+    let (mut world, id, sandbox) = three_steps();
+    world.send(Event::OutputFull { sandbox: sandbox.clone() });
+    let steps = vec![seen(Some(StepHow::Exited(0))), seen(None)];
+    let report = RunReport { step: 1, full_at: Some(0), steps, ..report(Outcome::Cancelled) };
+    world.send(Event::Ended { sandbox, report });
+    world.record();
+    let end = world.end_of(&id);
+    assert_eq!((end.kind, end.step, end.steps[1].kind), (EndKind::Output, 0, StepKind::Stopped));
+}
+
+#[test]
+fn the_step_that_runs_only_goes_up_and_only_in_a_run_that_has_it() {
+    let (mut world, id, sandbox) = three_steps();
+    let step = |world: &World| world.state.proposal(&id).unwrap().run.as_ref().unwrap().step;
+    for (told, expected) in [(0, 0), (1, 1), (0, 1), (2, 2), (3, 2), (u32::MAX, 2)] {
+        world.send(Event::StepBegan { sandbox: sandbox.clone(), step: told });
+        assert_eq!(step(&world), expected);
+    }
+    assert_eq!(world.state.proposal(&id).unwrap().run.as_ref().unwrap().steps, 3);
+    world.send(Event::StepBegan { sandbox: SandboxId("nobody".into()), step: 1 });
+}
+
+#[test]
+fn a_single_step_is_the_run_and_nothing_is_said_of_it_twice() {
+    let end =
+        judged(|_, _, _| {}, RunReport { steps: vec![seen(Some(StepHow::Exited(0)))], ..report(Outcome::Exited(0)) });
+    assert_eq!(end.steps, []);
+}

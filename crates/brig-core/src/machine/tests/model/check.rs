@@ -71,7 +71,9 @@ impl Life {
             Effect::Arm { sandbox, spec } => {
                 let pool = state.pool(&spec.profile).unwrap();
                 let members = state.sandboxes().filter(|(_, it)| it.profile == spec.profile).count();
-                assert!(members <= pool.profile.pool.max as usize, "more sandboxes than there may be");
+                assert!(members <= pool.policy().max as usize, "more sandboxes than there may be");
+                let held = pool.steering().hold.is_some();
+                assert!(!held, "made in a pool that is paused or drained");
                 assert!(self.real.insert(sandbox.clone(), Real::Arming).is_none(), "a name given twice");
             }
             _ => {}

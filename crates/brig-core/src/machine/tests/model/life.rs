@@ -1,6 +1,7 @@
 //! One life: a random schedule, then an end in which everything has to come to rest.
 
 use super::*;
+use crate::pool::PoolOrder;
 
 impl Life {
     pub(super) fn new(seed: u64) -> Self {
@@ -63,6 +64,7 @@ impl Life {
             }
             95 => self.send(Event::EngineUp),
             96 => self.engine_leaves(),
+            97 if self.dice.chance(60) => self.steer(),
             97 => self.send(Event::ImageChanged { reference: "busybox:1.37".into() }),
             98 => self.change_profiles(),
             _ => self.nonsense(),
@@ -112,6 +114,24 @@ impl Life {
         let digest = known.filter(|_| self.dice.chance(95)).unwrap_or_else(|| "0".repeat(64));
         let choice = if self.dice.chance(80) { Choice::Approve } else { Choice::Reject };
         self.send(Event::Decide { ticket, id, digest, choice, reason: "so".into(), operator: operator() });
+    }
+
+    fn steer(&mut self) {
+        let ticket = self.ticket();
+        let number = |dice: &mut Dice| dice.chance(60).then(|| u32::try_from(dice.below(5)).unwrap());
+        let order = match self.dice.below(6) {
+            0 => PoolOrder::Set {
+                min: number(&mut self.dice),
+                target: number(&mut self.dice),
+                max: number(&mut self.dice),
+            },
+            1 => PoolOrder::Drain,
+            2 => PoolOrder::Pause,
+            3 => PoolOrder::Recycle,
+            _ => PoolOrder::Resume,
+        };
+        let profile = ["shell", "auto", "nobody"][usize::try_from(self.dice.below(3)).unwrap()].to_owned();
+        self.send(Event::Steer { ticket, profile, order, operator: operator() });
     }
 
     fn withdraw(&mut self) {
@@ -245,7 +265,7 @@ impl Life {
         // What is held back until the engine has spoken is still known for a moment.
         let state = &self.world.state;
         let is_held = state.sandbox(&sandbox).is_some_and(|it| it.last_report.is_some());
-        self.send(Event::Gone { sandbox: sandbox.clone() });
+        self.send(Event::Gone { sandbox: sandbox.clone(), why: None });
         assert!(is_held || self.world.state.sandbox(&sandbox).is_none(), "gone, and still known");
     }
 
@@ -255,7 +275,13 @@ impl Life {
         let is_launching = |effect: &Effect| matches!(effect, Effect::Launch { sandbox: at, .. } if *at == sandbox);
         let launching = self.world.open.iter().any(is_launching);
         match self.real.get(&sandbox) {
-            Some(Real::Armed) if !launching && self.dice.chance(30) => self.goes(sandbox),
+            Some(Real::Armed) if !launching && self.dice.chance(30) => {
+                if self.dice.chance(30) {
+                    let problem = Problem::new(Code::EngineProtocol, "frozen");
+                    self.send(Event::Unwell { sandbox: sandbox.clone(), problem });
+                }
+                self.goes(sandbox);
+            }
             Some(Real::Running) => match self.dice.below(10) {
                 0 => self.goes(sandbox),
                 1 => self.send(Event::OutputFull { sandbox }),
@@ -283,7 +309,7 @@ impl Life {
                 let outcome = if fails { Outcome::Lost("again".into()) } else { Outcome::Exited(1) };
                 self.send(Event::Ended { sandbox, report: report(outcome) });
             }
-            Told::Gone(sandbox) => self.send(Event::Gone { sandbox }),
+            Told::Gone(sandbox) => self.send(Event::Gone { sandbox, why: None }),
             Told::Recorded(batch) => {
                 let result = if fails { Err(problem) } else { Ok(()) };
                 self.send(Event::Recorded { batch, result });
@@ -305,7 +331,7 @@ impl Life {
         self.send(Event::Refused { sandbox: sandbox.clone() });
         self.send(Event::OutputFull { sandbox: sandbox.clone() });
         self.send(Event::Ended { sandbox: sandbox.clone(), report: report(Outcome::Exited(0)) });
-        self.send(Event::Gone { sandbox });
+        self.send(Event::Gone { sandbox, why: None });
         self.send(Event::OutOfMemory { engine_id: "nobody".into() });
         self.send(Event::Recorded { batch: u64::MAX, result: Err(unreachable()) });
         self.send(Event::ImageResolved { profile: "nobody".into(), request: 1, result: Ok(fixtures::image()) });

@@ -1,33 +1,50 @@
-//! Writes a plan as an archive, piece by piece, never holding it all.
+//! Writes files of this machine as a tar archive, piece by piece, never holding it all.
 
+use std::collections::BTreeMap;
 use std::fs::File;
 use std::io::{self, Read as _, Write};
+use std::path::PathBuf;
 
 use bytes::Bytes;
 use futures_util::stream::{self, Stream};
 use tokio::sync::mpsc;
 
-use super::plan::{Item, Plan};
-
 /// Bytes in one piece of the stream.
 const PIECE: usize = 256 << 10;
 
+/// What is at one path of an archive.
+#[derive(Debug, PartialEq, Eq)]
+pub enum Item {
+    /// A directory.
+    Directory,
+    /// A copy of a file of this machine, of this many bytes, last changed at that second.
+    Copy(PathBuf, u64, i64),
+    /// Text that brig itself has.
+    Text(&'static str),
+    /// A symbolic link.
+    Link(String),
+}
+
+/// Every path of an archive, without the leading slash, with its mode. Ordered, so that a directory comes before what is
+/// in it and the same files always make the same archive.
+pub type Items = BTreeMap<String, (u32, Item)>;
+
 /// The archive. Reading it is blocking work, done on a thread for that which stays at most a few pieces ahead.
-pub fn stream(plan: Plan) -> impl Stream<Item = io::Result<Bytes>> + Send + 'static {
+pub fn stream(items: Items) -> impl Stream<Item = io::Result<Bytes>> + Send + 'static {
     let (sender, receiver) = mpsc::channel(4);
     tokio::task::spawn_blocking(move || {
         let pieces = Pieces { sender: sender.clone() };
-        // A plan that cannot be kept must not look like a short archive. That nobody reads any more is no matter.
-        if let Err(error) = write(&plan, io::BufWriter::with_capacity(PIECE, pieces)) {
+        // What cannot be read must not look like a short archive. That nobody reads any more is no matter.
+        if let Err(error) = write(&items, io::BufWriter::with_capacity(PIECE, pieces)) {
             let _ = sender.blocking_send(Err(error));
         }
     });
     stream::unfold(receiver, |mut receiver| async { receiver.recv().await.map(|piece| (piece, receiver)) })
 }
 
-fn write(plan: &Plan, out: impl Write) -> io::Result<()> {
+fn write(items: &Items, out: impl Write) -> io::Result<()> {
     let mut archive = tar::Builder::new(out);
-    for (path, (mode, item)) in &plan.items {
+    for (path, (mode, item)) in items {
         let mut header = tar::Header::new_gnu();
         header.set_mode(*mode);
         match item {
@@ -86,8 +103,7 @@ mod tests {
         let directory = tempfile::tempdir().unwrap();
         let source = directory.path().join("x");
         std::fs::write(&source, "four").unwrap();
-        let mut plan = Plan::default();
-        plan.items.insert("x".to_owned(), (0o644, Item::Copy(source, 9, 0)));
-        assert!(write(&plan, Vec::new()).unwrap_err().to_string().contains("shorter"));
+        let items = Items::from([("x".to_owned(), (0o644, Item::Copy(source, 9, 0)))]);
+        assert!(write(&items, Vec::new()).unwrap_err().to_string().contains("shorter"));
     }
 }
