@@ -119,7 +119,7 @@ async fn lists_are_arrays_of_objects_with_the_documented_fields() {
     assert_eq!(brig.containers().await, [text(sandbox, "engine_id")]);
     let pool = &brig.pool().await;
     assert_eq!((text(pool, "profile"), &pool["ready"], &pool["target"]), ("shell", &json!(1), &json!(1)));
-    for (args, title) in [(["queue"], "DIGEST"), (["ps"], "MEMORY"), (["pools"], "TARGET")] {
+    for (args, title) in [(["queue"], "DIGEST"), (["ps"], "MEMORY"), (["pools"], "WANTED")] {
         let table = brig.brig(&args).await;
         assert!(table.code == 0 && table.text().lines().next().unwrap().contains(title), "{table:?}");
     }
