@@ -77,7 +77,7 @@ async fn the_images_of_different_languages_are_different_and_the_shells_has_neit
     let (python, node) = (userland(&bed, "python").await, userland(&bed, "node").await);
     assert_ne!(python, node);
     let mut cage = shipped("shell");
-    cage.image = "brig.invalid/tests:1".to_owned();
+    cage.image = "brig.invalid/other:1".to_owned();
     let mut sandbox = bed.arm(cage).await;
     let ran = run(&mut sandbox, &["sh", "-c", "command -v python3 node; echo nothing"], b"").await;
     assert_eq!(ran.stdout, "nothing\n");
