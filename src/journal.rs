@@ -11,7 +11,8 @@
 //!
 //! One thread alone writes. It takes all that is queued into one transaction, so that many who record at once share one
 //! fsync, and answers each of them only when that transaction is on the disk. Chunks of output are answered when they are
-//! queued; they wait up to `LINGER` for company, and never longer than the next entry about their proposal. A batch that
+//! queued; they wait up to `LINGER` for company, and never longer than the next entry about their proposal, and a batch of
+//! nothing else is not synced by itself more than once a second. A batch that
 //! cannot be committed is rolled back as a whole: who recorded is told, chunks stay queued and are tried again. While
 //! commits fail the thread tries again by itself, so the journal heals without being asked.
 //!

@@ -191,6 +191,7 @@ fn prepare(connection: &mut Connection, is_new: bool) -> rusqlite::Result<()> {
         connection.pragma_update(None, "auto_vacuum", "INCREMENTAL")?;
     }
     // FULL: in WAL mode NORMAL would not fsync at a commit, and an answer would promise what a power cut can take.
+    // The writer lets output alone go without for a moment; the next entry takes it along.
     // fullfsync: the same promise on macOS, where a plain fsync stops at the disk's cache; elsewhere it does nothing.
     // Checkpoints are made by the writer when it is idle, not inside the commit that happens to fill the log.
     connection.execute_batch(

@@ -35,6 +35,10 @@ const RETRY: Duration = Duration::from_millis(500);
 const CHECKPOINT_IDLE: usize = 4 << 20;
 const CHECKPOINT_BUSY: usize = 16 << 20;
 
+/// How long output alone may be committed without an fsync of its own. Every entry is synced, and all output before it with it:
+/// what a power cut can take is the last of a run that has no end yet. Without this a flood waits for the disk at each half MiB.
+const UNSYNCED: Duration = Duration::from_secs(1);
+
 /// The last entry: what the next one is linked to. Number 0 and `GENESIS` before the first. `total` is what it and all
 /// before it take ([`on_disk`]), removed ones too.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -75,6 +79,7 @@ pub(super) fn start(
         inbox,
         batch: Batch::default(),
         retry_at: None,
+        synced_at: Instant::now(),
         uncheckpointed: 0,
         health,
         commits: Arc::clone(&commits),
@@ -96,6 +101,8 @@ struct Writer {
     batch: Batch,
     /// Set while commits fail.
     retry_at: Option<Instant>,
+    /// When a commit was synced last.
+    synced_at: Instant,
     /// Bytes committed since the log was checkpointed, without the overhead of the pages.
     uncheckpointed: usize,
     health: watch::Sender<Option<Problem>>,
@@ -185,13 +192,24 @@ impl Writer {
     fn commit(&mut self) {
         let mut items = self.batch.next();
         let writes = items.iter().any(Item::writes_something);
+        let is_output = writes && items.iter().all(|item| matches!(item, Item::Output(_)));
+        let is_synced = !is_output || self.synced_at.elapsed() >= UNSYNCED;
+        if !is_synced {
+            self.sync_commits(false);
+        }
         let result = match (writes, self.retry_at) {
             (true, _) => write(&mut self.connection, self.head, &self.kept, &mut items),
             (false, Some(_)) => probe(&mut self.connection, self.head).map(|head| (head, Added::default())),
             (false, None) => Ok((self.head, Added::default())),
         };
+        if !is_synced {
+            self.sync_commits(true);
+        }
         match result {
             Ok((head, added)) => {
+                if is_synced && writes {
+                    self.synced_at = Instant::now();
+                }
                 self.head = head;
                 self.kept.add(added);
                 self.upkeep.hurry_if_over(&self.head, &self.kept);
@@ -210,6 +228,16 @@ impl Writer {
                 self.health.send_if_modified(|health| health.replace(problem.clone()) != Some(problem.clone()));
                 self.batch.keep(items.into_iter().filter_map(|item| item.failed(&problem)).collect());
             }
+        }
+    }
+
+    /// Whether the next commits are on the disk when they return, or with the one after that is.
+    fn sync_commits(&self, is_synced: bool) {
+        let mode = if is_synced { "PRAGMA synchronous = FULL" } else { "PRAGMA synchronous = NORMAL" };
+        // Between transactions nothing can be wrong with it; were it not taken, more is synced than has to be, or a
+        // commit fails and says so.
+        if let Err(error) = self.connection.execute_batch(mode) {
+            tracing::error!(%error, "the journal's way of syncing could not be set");
         }
     }
 
