@@ -29,7 +29,7 @@ use tokio::time::{Instant, sleep, timeout, timeout_at};
 use super::message::Mailbox;
 use super::meters::Meters;
 use super::outputs::Outputs;
-use super::secrets::{Redactor, Secrets};
+use super::secrets::{Redactor, Secrets, Told};
 use super::statistics::Statistics;
 use super::transcript::Transcript;
 use crate::engine::{ArmedSandbox, Engine, last_words, remember};
@@ -441,7 +441,7 @@ struct Search {
     stream: OutputStream,
     finder: FenceFinder,
     redactor: Option<Redactor>,
-    /// The step that the stream has come to.
+    /// The step that what is told has come to.
     step: u32,
 }
 
@@ -457,19 +457,38 @@ impl Search {
 
     /// Hands on what the program wrote, without what is secret.
     async fn write_down(&mut self, bytes: Bytes, transcript: &mut Transcript) -> bool {
-        let bytes = match &mut self.redactor {
-            Some(redactor) => redactor.push(&bytes).into(),
-            None => bytes,
-        };
-        transcript.add(self.stream, self.step, bytes).await
+        match &mut self.redactor {
+            Some(redactor) => {
+                let told = redactor.push(&bytes);
+                self.tell(told, transcript).await
+            }
+            None => transcript.add(self.stream, self.step, bytes).await,
+        }
     }
 
-    /// Hands on what was kept back as the beginning of a secret: it comes no more, or its step is over.
+    /// What comes from here on is another step's.
+    fn begin(&mut self, step: u32) {
+        match &mut self.redactor {
+            Some(redactor) => redactor.begin(step),
+            None => self.step = step,
+        }
+    }
+
+    /// Hands on what was kept back as the beginning of a secret: it comes no more.
     async fn write_rest(&mut self, transcript: &mut Transcript) -> bool {
         match self.redactor.as_mut().map(Redactor::finish) {
-            Some(rest) => transcript.add(self.stream, self.step, rest.into()).await,
+            Some(rest) => self.tell(rest, transcript).await,
             None => false,
         }
+    }
+
+    async fn tell(&mut self, told: Told, transcript: &mut Transcript) -> bool {
+        let (mut bytes, mut filled, mut from) = (Bytes::from(told.bytes), false, 0);
+        for (at, step) in told.steps {
+            filled |= transcript.add(self.stream, self.step, bytes.split_to(at - from)).await;
+            (self.step, from) = (step, at);
+        }
+        filled | transcript.add(self.stream, self.step, bytes).await
     }
 }
 
@@ -509,8 +528,7 @@ impl Run {
             filled |= search.write_down(now, &mut self.transcript).await;
             match found {
                 Some(Found::Mark(step)) => {
-                    filled |= search.write_rest(&mut self.transcript).await;
-                    search.step = step;
+                    search.begin(step);
                     self.step = self.step.max(step);
                     continue;
                 }
