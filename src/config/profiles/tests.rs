@@ -313,9 +313,13 @@ fn what_is_brigs_own_is_mounted_nowhere_not_through_a_link_either() {
     let state = place.join("state");
     fs::create_dir(&state).unwrap();
     std::os::unix::fs::symlink(&state, place.join("link")).unwrap();
-    let kept_out = [state];
+    // A file by another name.
+    let settings = place.join("brig.toml");
+    fs::write(&settings, "").unwrap();
+    fs::hard_link(&settings, place.join("other.toml")).unwrap();
+    let kept_out = [state, settings];
     let base = Base { directory: Some(&place), home: None, kept_out: &kept_out };
-    for source in ["./state", "./state/outputs", ".", "./link"] {
+    for source in ["./state", "./state/outputs", ".", "./link", "./other.toml"] {
         let text = format!("image = \"a\"\nvolumes = [\"{source}:/data:ro\"]");
         let problem = parse("p", "p.toml", &text, &base).unwrap_err();
         assert!(problem.message.contains("brig's own files"), "{source}: {problem}");
