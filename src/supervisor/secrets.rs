@@ -244,7 +244,8 @@ mod tests {
             told.steps.extend(piece.steps.iter().map(|(at, step)| (at + told.bytes.len(), *step)));
             told.bytes.extend(piece.bytes);
         };
-        for (step, piece) in ["one s3c", "r3t", "-valuethree s3c", "four", "", "s3cr3t-value", "s3"].iter().enumerate() {
+        for (step, piece) in ["one s3c", "r3t", "-valuethree s3c", "four", "", "s3cr3t-value", "s3"].iter().enumerate()
+        {
             if step > 0 {
                 redactor.begin(u32::try_from(step).unwrap());
             }

@@ -250,7 +250,7 @@ fn the_users_own_files_replace_and_add() {
     let problem = names(&settings).unwrap_err();
     assert_eq!(
         problem.message,
-        "brig.toml:1:19: `default_profile`: no profile is called \"pyhton\", did you mean `python`?"
+        "brig.toml:1:19: `default_profile`: there is no profile \"pyhton\", did you mean `python`?"
     );
     assert!(problem.help.starts_with("there are: node, python, shell; add "), "{problem}");
 
