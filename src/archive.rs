@@ -3,10 +3,12 @@
 use std::collections::BTreeMap;
 use std::fs::File;
 use std::io::{self, Read as _, Write};
-use std::path::PathBuf;
+use std::path::{Path, PathBuf};
 
 use bytes::Bytes;
 use futures_util::stream::{self, Stream};
+use rustix::fs::{Mode, OFlags};
+use rustix::io::Errno;
 use tokio::sync::mpsc;
 
 /// Bytes in one piece of the stream.
@@ -57,7 +59,7 @@ fn write(items: &Items, out: impl Write) -> io::Result<()> {
                 header.set_size(*size);
                 header.set_mtime(u64::try_from(*time).unwrap_or(0));
                 let name = |error: io::Error| io::Error::new(error.kind(), format!("{}: {error}", source.display()));
-                let mut file = File::open(source).map_err(name)?.take(*size);
+                let mut file = open(source).map_err(name)?.take(*size);
                 archive.append_data(&mut header, path, &mut file)?;
                 if file.limit() != 0 {
                     return Err(io::Error::other(format!("{} has become shorter", source.display())));
@@ -75,6 +77,19 @@ fn write(items: &Items, out: impl Write) -> io::Result<()> {
         }
     }
     archive.into_inner()?.flush()
+}
+
+/// Opens what is a file itself: no link that has taken its place, and no pipe to wait for.
+///
+/// # Errors
+/// As for any file; also when it is none.
+pub fn open(path: &Path) -> io::Result<File> {
+    let flags = OFlags::RDONLY | OFlags::NOFOLLOW | OFlags::NONBLOCK | OFlags::CLOEXEC;
+    let file = match rustix::fs::open(path, flags, Mode::empty()) {
+        Err(Errno::LOOP) => return Err(io::Error::other("it is a link")),
+        opened => File::from(opened?),
+    };
+    if file.metadata()?.is_file() { Ok(file) } else { Err(io::Error::other("it is no file")) }
 }
 
 /// Sends what is written to it on, a piece at a time.

@@ -15,7 +15,7 @@ use brig_core::profile::{Build, Context, Hash};
 use sha2::{Digest as _, Sha256};
 
 use self::ignore::Ignore;
-use crate::archive::{Item, Items};
+use crate::archive::{self, Item, Items};
 
 /// Bytes of all files together, at most.
 pub const LARGEST: u64 = 256 << 20;
@@ -153,7 +153,13 @@ impl Walk {
 fn ignore_file(root: &Path) -> Result<String, Problem> {
     let path = root.join(".dockerignore");
     let mut text = String::new();
-    match File::open(&path).and_then(|file| file.take(LONGEST_IGNORE).read_to_string(&mut text)) {
+    let mut read = |path: &Path| match fs::metadata(path)?.is_file() {
+        true => File::open(path)?.take(LONGEST_IGNORE).read_to_string(&mut text),
+        // A pipe would be waited for.
+        false => Err(io::Error::other("it is no file")),
+    };
+    let read = read(&path);
+    match read {
         Ok(_) => Ok(text),
         Err(error) if error.kind() == io::ErrorKind::NotFound => Ok(text),
         Err(error) => Err(unreadable(&path, &error)),
@@ -179,7 +185,7 @@ fn hash(items: &Items) -> Result<Hash, Problem> {
 
 fn hash_of(path: &Path) -> io::Result<Hash> {
     let mut hasher = Sha256::new();
-    let mut file = File::open(path)?;
+    let mut file = archive::open(path)?;
     let mut piece = vec![0; 64 << 10];
     loop {
         match file.read(&mut piece)? {
@@ -272,6 +278,22 @@ mod tests {
         File::create(directory.path().join("huge")).unwrap().set_len(LARGEST + 1).unwrap();
         let problem = read(&context, "Dockerfile").unwrap_err();
         assert!(problem.message.contains("256 MiB") && problem.help.contains(".dockerignore"), "{problem}");
+    }
+
+    #[test]
+    fn pipes_are_not_waited_for_and_links_that_took_a_files_place_not_followed() {
+        let (directory, context) = context(&[("Dockerfile", "FROM x"), ("a", "1")]);
+        let pipe = directory.path().join(".dockerignore");
+        rustix::fs::mkfifoat(rustix::fs::CWD, &pipe, rustix::fs::Mode::RUSR).unwrap();
+        let problem = read(&context, "Dockerfile").unwrap_err();
+        assert!(problem.message.contains(".dockerignore: it is no file"), "{problem}");
+        fs::rename(&pipe, directory.path().join("b")).unwrap();
+        let files = read(&context, "Dockerfile").unwrap();
+        assert!(!files.items.contains_key("b"));
+        fs::remove_file(directory.path().join("a")).unwrap();
+        std::os::unix::fs::symlink("/etc/passwd", directory.path().join("a")).unwrap();
+        let problem = hash(&files.items).unwrap_err();
+        assert!(problem.message.contains("it is a link"), "{problem}");
     }
 
     #[test]

@@ -219,7 +219,8 @@ fn restored(
 async fn kept_outputs(recovered: &Recovered, journal: &Reader) -> Result<BTreeMap<ProposalId, OutputSummary>, Problem> {
     let mut kept = BTreeMap::new();
     for id in recovered.open.iter().flatten().filter_map(|recorded| match &recorded.entry {
-        Entry::Launched { id, .. } => Some(id),
+        // Not those whose launch is recorded: that is recorded beside, and may have failed where output did not.
+        Entry::Decided { id, .. } => Some(id),
         _ => None,
     }) {
         kept.insert(id.clone(), journal.output_summary(id).await?);

@@ -81,13 +81,17 @@ pub fn of_file(path: &OsStr) -> Result<StepsFile, Stop> {
     if text.trim_start().starts_with('{') {
         return serde_json::from_str(&text).map_err(|error| malformed(error.to_string()));
     }
-    toml::from_str(&text).map_err(|error| malformed(error.to_string()))
+    toml::from_str(&text).map_err(|error| {
+        let before = error.span().and_then(|span| text.get(..span.start)).unwrap_or_default();
+        malformed(format!("{} at line {}", error.message(), before.matches('\n').count() + 1))
+    })
 }
 
 /// What is wrong with a text, and what would be right.
 type Wrong = (String, &'static str);
 
-const FOR_A_SHELL: &str = "put it in '…' to mean the character itself, or let a shell run it: sh -c '…'";
+const FOR_A_SHELL: &str =
+    "put it in single quotes to mean the character itself, or let a shell run it, as in sh -c 'ls | wc -l'";
 
 /// Splits a text into words: blanks part them, '…' keeps all, "…" keeps all but a backslash before `"` `\` `$` and a
 /// backquote, and a backslash outside of quotes keeps the next character.
@@ -149,7 +153,7 @@ fn quoted(bytes: &mut impl Iterator<Item = u8>, word: &mut Vec<u8>) -> Result<()
 }
 
 fn unfinished(what: &str) -> Wrong {
-    (what.to_owned(), "put a word with blanks in '…', and a ' itself in \"…\"")
+    (what.to_owned(), "put a word with blanks in single quotes, and a ' itself in double ones")
 }
 
 fn for_a_shell(byte: u8) -> Wrong {

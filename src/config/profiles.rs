@@ -99,7 +99,7 @@ pub fn load(places: &Places, settings: &Settings) -> Result<Vec<Profile>, Proble
         let hint = nearest::hint(name, &known);
         return Err(Problem::new(
             Code::Config,
-            format!("{place}: `default_profile`: no profile is called \"{name}\"{hint}"),
+            format!("{place}: `default_profile`: there is no profile \"{name}\"{hint}"),
         )
         .help(format!(
             "there are: {}; add {}",

@@ -4,21 +4,22 @@
 //! sees it tells as events, in this order: `Armed`, then at most `Started` (or `Refused`), `StepBegan`, `OutputFull` and `Ended`, then
 //! `Gone`.
 
+mod frame;
+mod run;
+
 use std::collections::BTreeMap;
 use std::future::pending;
 use std::pin::{Pin, pin};
 use std::sync::Arc;
 use std::time::Duration;
 
-use brig_core::envelope::{Envelope, Step};
+use brig_core::envelope::Envelope;
 use brig_core::id::{ProposalId, SandboxId};
 use brig_core::machine::Event;
 use brig_core::problem::{Code, Problem};
-use brig_core::profile::{Cage, SandboxSpec, SecretSource};
-use brig_core::proposal::{Outcome, OutputStream, RunReport, RunUsage, StepHow, StepReport};
-use brig_init::wire::{
-    self, ArmedFinder, ArmedScan, Fence, FenceFinder, Found, How, Nonce, Secret, Stream, Trailer, Why,
-};
+use brig_core::profile::{SandboxSpec, SecretSource};
+use brig_core::proposal::{Outcome, OutputStream};
+use brig_init::wire::{self, ArmedFinder, ArmedScan};
 use bytes::Bytes;
 use futures_util::StreamExt as _;
 use futures_util::stream::{BoxStream, Fuse};
@@ -26,12 +27,13 @@ use tokio::io::{AsyncWrite, AsyncWriteExt as _};
 use tokio::sync::{mpsc, oneshot};
 use tokio::time::{Instant, sleep, timeout, timeout_at};
 
+use self::frame::{Keys, request};
+use self::run::Run;
 use super::message::Mailbox;
 use super::meters::Meters;
 use super::outputs::Outputs;
-use super::secrets::{Redactor, Secrets};
+use super::secrets::Secrets;
 use super::statistics::Statistics;
-use super::transcript::Transcript;
 use crate::engine::{ArmedSandbox, Engine, last_words, remember};
 use crate::journal::Journal;
 
@@ -422,219 +424,6 @@ async fn outlived(killing: &mut Option<oneshot::Receiver<()>>) {
     pending().await
 }
 
-/// One run, as it comes in.
-struct Run {
-    stdout: Search,
-    stderr: Search,
-    /// The last step that was seen to begin, on either stream.
-    step: u32,
-    transcript: Transcript,
-    stdout_ended: bool,
-    trailer: Option<Trailer>,
-    broken: Option<String>,
-    began: Instant,
-    first_byte: Option<Instant>,
-}
-
-/// One stream of a run.
-struct Search {
-    stream: OutputStream,
-    finder: FenceFinder,
-    redactor: Option<Redactor>,
-    /// The step that the stream has come to.
-    step: u32,
-}
-
-impl Search {
-    fn new(stream: OutputStream, keys: &Keys, secrets: &Secrets) -> Self {
-        let of_init = match stream {
-            OutputStream::Stdout => Stream::Stdout,
-            OutputStream::Stderr => Stream::Stderr,
-        };
-        let finder = FenceFinder::with_marks(keys.nonce, of_init, &keys.marks);
-        Self { stream, finder, redactor: secrets.redactor(), step: 0 }
-    }
-
-    /// Hands on what the program wrote, without what is secret.
-    async fn write_down(&mut self, bytes: Bytes, transcript: &mut Transcript) -> bool {
-        let bytes = match &mut self.redactor {
-            Some(redactor) => redactor.push(&bytes).into(),
-            None => bytes,
-        };
-        transcript.add(self.stream, self.step, bytes).await
-    }
-
-    /// Hands on what was kept back as the beginning of a secret: it comes no more, or its step is over.
-    async fn write_rest(&mut self, transcript: &mut Transcript) -> bool {
-        match self.redactor.as_mut().map(Redactor::finish) {
-            Some(rest) => transcript.add(self.stream, self.step, rest.into()).await,
-            None => false,
-        }
-    }
-}
-
-impl Run {
-    fn new(keys: &Keys, keeper: &Keeper, proposal: ProposalId, output_limit: u64, secrets: &Secrets) -> Self {
-        let log = keeper.tools.outputs.begin(&proposal);
-        Self {
-            stdout: Search::new(OutputStream::Stdout, keys, secrets),
-            stderr: Search::new(OutputStream::Stderr, keys, secrets),
-            step: 0,
-            transcript: Transcript::new(proposal, output_limit, keeper.tools.journal.clone(), log),
-            stdout_ended: false,
-            trailer: None,
-            broken: None,
-            began: Instant::now(),
-            first_byte: None,
-        }
-    }
-
-    /// Takes in what came. True when that filled the output to its limit.
-    async fn take(&mut self, stream: OutputStream, bytes: &Bytes) -> bool {
-        let search = match stream {
-            OutputStream::Stdout => &mut self.stdout,
-            OutputStream::Stderr => &mut self.stderr,
-        };
-        let (mut rest, mut filled) = (&bytes[..], false);
-        loop {
-            let scan = search.finder.push(rest);
-            let [held, now] = scan.output;
-            if self.first_byte.is_none() && !(held.is_empty() && now.is_empty()) {
-                self.first_byte = Some(Instant::now());
-            }
-            let (held, now) = (Bytes::copy_from_slice(held), bytes.slice_ref(now));
-            rest = scan.rest;
-            let found = scan.found;
-            filled |= search.write_down(held, &mut self.transcript).await;
-            filled |= search.write_down(now, &mut self.transcript).await;
-            match found {
-                Some(Found::Mark(step)) => {
-                    filled |= search.write_rest(&mut self.transcript).await;
-                    search.step = step;
-                    self.step = self.step.max(step);
-                    continue;
-                }
-                Some(Found::Fence(Ok(Fence::Stdout { .. }))) => self.stdout_ended = true,
-                Some(Found::Fence(Ok(Fence::Stderr(trailer)))) => self.trailer = Some(trailer),
-                Some(Found::Fence(Err(error))) => {
-                    self.broken = Some(format!("init ended the run in words that are not understood: {error}"));
-                }
-                None => {}
-            }
-            return filled;
-        }
-    }
-
-    /// How it ended, once both fences were seen: before that, output may still be on its way.
-    fn outcome(&self) -> Option<Outcome> {
-        let trailer = self.trailer.as_ref().filter(|_| self.stdout_ended)?;
-        let message = || String::from_utf8_lossy(&trailer.message).into_owned();
-        Some(match (trailer.why, trailer.how) {
-            (Why::Deadline, _) => Outcome::Deadline,
-            (Why::Cancelled, _) => Outcome::Cancelled,
-            (Why::BadRequest, _) => Outcome::Lost(format!("init refused the request: {}", message())),
-            (Why::FileFailed, How::NotStarted(error)) => Outcome::NotStarted(error, message()),
-            (Why::FileFailed | Why::Finished, How::Exited(code)) => Outcome::Exited(code),
-            (Why::FileFailed | Why::Finished, How::Signalled(signal)) => Outcome::Signalled(signal),
-            (Why::Finished, How::NotStarted(error)) => Outcome::NotStarted(error, message()),
-        })
-    }
-
-    /// Counts how long it took, if it came to its end: a run that was killed says nothing about its pool.
-    fn measure(&self, pool: &str, leased: Instant, statistics: &Statistics) {
-        if let Some(first) = self.first_byte {
-            statistics.first_byte(pool, first.duration_since(leased));
-        }
-        if let Some(trailer) = self.trailer.as_ref().filter(|it| self.stdout_ended && it.why == Why::Finished) {
-            let program = Duration::from_micros(trailer.wall_us);
-            statistics.overhead(pool, leased.elapsed().saturating_sub(program));
-        }
-    }
-
-    async fn report(mut self, outcome: Outcome) -> RunReport {
-        for search in [&mut self.stdout, &mut self.stderr] {
-            if matches!(outcome, Outcome::Lost(_)) {
-                // What looked like the beginning of a fence was output after all.
-                let held = search.finder.finish().bytes.into();
-                search.write_down(held, &mut self.transcript).await;
-            }
-            search.write_rest(&mut self.transcript).await;
-        }
-        let steps = step_reports(self.trailer.as_ref(), self.step, &self.transcript);
-        let waited = u64::try_from(self.began.elapsed().as_micros()).unwrap_or(u64::MAX);
-        let (step, usage) = self.trailer.map_or_else(
-            || (self.step, RunUsage { wall_us: waited, ..RunUsage::default() }),
-            |it| {
-                let usage = RunUsage {
-                    wall_us: it.wall_us,
-                    cpu_us: it.cpu_us,
-                    peak_memory: it.peak_memory,
-                    oom_kills: it.oom_kills,
-                };
-                (it.step, usage)
-            },
-        );
-        let full_at = self.transcript.full_at();
-        RunReport { outcome, step, full_at, steps, usage, output: self.transcript.summary() }
-    }
-}
-
-/// What was seen of the steps that began: how they ended is init's to say, and how much they wrote was counted here.
-fn step_reports(trailer: Option<&Trailer>, last_seen: u32, transcript: &Transcript) -> Vec<StepReport> {
-    let begun = trailer.map_or(last_seen as usize + 1, |trailer| trailer.steps.len());
-    let report = |step: usize| {
-        let [stdout_bytes, stderr_bytes] = transcript.of_step(step);
-        let (mut how, mut wall_us) = (None, 0);
-        if let Some(trailer) = trailer
-            && let Some(end) = trailer.steps.get(step)
-        {
-            let is_told = trailer.step as usize == step;
-            wall_us = end.wall_us;
-            how = match end.how {
-                // It did not end by itself.
-                _ if is_told && matches!(trailer.why, Why::Deadline | Why::Cancelled) => None,
-                How::Exited(code) => Some(StepHow::Exited(code)),
-                How::Signalled(signal) => Some(StepHow::Signalled(signal)),
-                How::NotStarted(error) if is_told => {
-                    Some(StepHow::NotStarted(error, String::from_utf8_lossy(&trailer.message).into_owned()))
-                }
-                // Init has words for one step only.
-                How::NotStarted(error) => Some(StepHow::NotStarted(error, words_of(error))),
-            };
-        }
-        StepReport { how, wall_us, stdout_bytes, stderr_bytes }
-    };
-    (0..begun).map(report).collect()
-}
-
-/// What an error number means, as in `No such file or directory`.
-fn words_of(error: i32) -> String {
-    let text = std::io::Error::from_raw_os_error(error).to_string();
-    text.split(" (os error").next().unwrap_or_default().to_owned()
-}
-
-/// What nobody but init may know of a request.
-struct Keys {
-    nonce: Nonce,
-    /// For each step but the first.
-    marks: Vec<[Secret; 2]>,
-}
-
-impl Keys {
-    fn new(steps: usize) -> Result<Self, getrandom::Error> {
-        let mut nonce = [0; wire::NONCE_LEN];
-        getrandom::fill(&mut nonce)?;
-        // A byte that is in no UTF-8 text. Output that ends like a nonce begins is held back until more comes, and so
-        // text never is; the rest of the first half is still beyond chance, and the second half is the secret.
-        nonce[0] |= 0xf8;
-        let mut marks = vec![[[0; wire::SECRET_LEN]; 2]; steps.saturating_sub(1)];
-        for secret in marks.iter_mut().flatten() {
-            getrandom::fill(secret)?;
-        }
-        Ok(Self { nonce, marks })
-    }
-}
-
 fn unwell(id: &SandboxId, what: &str) -> Problem {
     Problem::new(Code::EngineProtocol, format!("sandbox {id} was warm and {what}, so another one takes its place"))
 }
@@ -646,73 +435,4 @@ async fn read_secrets(sources: BTreeMap<String, SecretSource>) -> Result<Secrets
     }
     let reading = tokio::task::spawn_blocking(move || Secrets::read(&sources));
     reading.await.map_err(|error| Problem::new(Code::Internal, format!("secrets were not read: {error}")))?
-}
-
-/// The request frame of an envelope: byte for byte what was approved, with the values of the secrets it names.
-fn request(envelope: &Envelope, keys: &Keys, secrets: &Secrets) -> Result<Vec<u8>, String> {
-    let cage = &envelope.cage;
-    let has_interpreter =
-        |step: &Step| step.code.as_ref().is_none_or(|it| cage.interpreters.contains_key(&it.language));
-    if let Some(at) = envelope.steps.iter().position(|step| !has_interpreter(step)) {
-        // The profile has changed since the proposal was admitted.
-        return Err(format!("the profile has no interpreter for the code of step {} any more", at + 1));
-    }
-    let steps: Vec<Framed<'_>> =
-        envelope.steps.iter().enumerate().map(|(at, step)| Framed::new(at, step, cage)).collect();
-    // Init takes a relative path as the first step's; an envelope's is the working directory's.
-    let paths: Vec<Vec<u8>> =
-        envelope.files.iter().map(|file| [cage.working_dir.as_bytes(), b"/", &file.path.0].concat()).collect();
-    let request = wire::Request {
-        nonce: keys.nonce,
-        deadline_ms: envelope.deadline_ms,
-        keep_going: envelope.keep_going,
-        // The engine has set the profile's on every process of the sandbox already.
-        rlimits: Vec::new(),
-        steps: steps.iter().map(|framed| framed.step(cage, secrets)).collect(),
-        marks: keys.marks.clone(),
-        files: envelope
-            .files
-            .iter()
-            .zip(&paths)
-            .map(|(file, path)| wire::File { path, mode: file.mode, content: &file.content.0 })
-            .collect(),
-        stdin: &envelope.stdin.0,
-    };
-    request.encode().map_err(|error| format!("the request cannot be framed: {error}"))
-}
-
-/// A step, and where its code will lie.
-struct Framed<'a> {
-    step: &'a Step,
-    path: Option<String>,
-}
-
-impl<'a> Framed<'a> {
-    fn new(at: usize, step: &'a Step, cage: &Cage) -> Self {
-        Self { step, path: step.code.as_ref().map(|code| cage.code_path(at, &code.language)) }
-    }
-
-    /// The step with its whole environment: the profile's with its secrets, and its own, which takes the place of the
-    /// profile's. Code is given to its interpreter as the file that it will be.
-    fn step(&'a self, cage: &'a Cage, secrets: &'a Secrets) -> wire::Step<'a> {
-        let step = self.step;
-        let own = step.env.iter().map(|(name, value)| (name.0.as_slice(), value.0.as_slice()));
-        let inherited = cage.environment.iter().map(|(name, value)| (name.as_bytes(), value.as_bytes()));
-        let secret = secrets.variables().map(|(name, value)| (name.as_bytes(), value));
-        let inherited = inherited.chain(secret).filter(|(name, _)| !step.env.iter().any(|(other, _)| other.0 == *name));
-        let code = step.code.as_ref().zip(self.path.as_ref()).map(|(code, path)| wire::Code {
-            language: code.language.as_bytes(),
-            path: path.as_bytes(),
-            source: &code.source.0,
-        });
-        let interpreter = code.and_then(|_| cage.interpreters.get(&step.code.as_ref()?.language));
-        let command = interpreter.into_iter().flat_map(|it| it.command.iter().map(String::as_bytes));
-        let arguments = step.argv.iter().map(|argument| argument.0.as_slice());
-        wire::Step {
-            argv: command.chain(code.map(|code| code.path)).chain(arguments).collect(),
-            env: inherited.chain(own).collect(),
-            cwd: &step.cwd.0,
-            code,
-        }
-    }
 }

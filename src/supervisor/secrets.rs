@@ -102,6 +102,15 @@ pub struct Redactor {
     patterns: Vec<Vec<u8>>,
     replacements: Vec<Vec<u8>>,
     held: Vec<u8>,
+    /// Steps that began within what is held, by where they did.
+    steps: Vec<(usize, u32)>,
+}
+
+/// What can be told, and where in it steps began. A value that began in one step and ended in another is the first one's.
+#[derive(Default)]
+pub struct Told {
+    pub bytes: Vec<u8>,
+    pub steps: Vec<(usize, u32)>,
 }
 
 impl Redactor {
@@ -120,43 +129,52 @@ impl Redactor {
             return None;
         }
         let values = AhoCorasick::builder().match_kind(MatchKind::LeftmostLongest).build(&patterns).ok()?;
-        Some(Self { values, patterns, replacements, held: Vec::new() })
+        Some(Self { values, patterns, replacements, held: Vec::new(), steps: Vec::new() })
     }
 
     /// Takes in what came, and gives what can be told of it.
-    pub fn push(&mut self, bytes: &[u8]) -> Vec<u8> {
+    pub fn push(&mut self, bytes: &[u8]) -> Told {
         self.held.extend_from_slice(bytes);
-        let (told, rest) = self.redact(false);
-        self.held.drain(..rest);
-        told
+        self.redact(false)
+    }
+
+    /// What comes from here on is another step's. A value is found across that as well.
+    pub fn begin(&mut self, step: u32) {
+        self.steps.push((self.held.len(), step));
     }
 
     /// What was held back, when nothing more comes.
-    pub fn finish(&mut self) -> Vec<u8> {
-        let (told, _) = self.redact(true);
-        self.held.clear();
-        told
+    pub fn finish(&mut self) -> Told {
+        self.redact(true)
     }
 
-    /// What can be told of what is held, and where the rest begins.
-    fn redact(&self, is_all: bool) -> (Vec<u8>, usize) {
-        let mut told = Vec::with_capacity(self.held.len());
+    /// Takes what can be told out of what is held.
+    fn redact(&mut self, is_all: bool) -> Told {
+        let mut told = Told { bytes: Vec::with_capacity(self.held.len()), steps: Vec::new() };
         let mut at = 0;
         loop {
             let open = if is_all { self.held.len() } else { self.open_from(at) };
             let found = self.values.find(Input::new(&self.held).range(at..).anchored(Anchored::No));
-            match found.filter(|found| found.start() < open) {
-                Some(found) => {
-                    told.extend_from_slice(&self.held[at..found.start()]);
-                    told.extend_from_slice(&self.replacements[found.pattern().as_usize()]);
-                    at = found.end();
-                }
-                None => {
-                    told.extend_from_slice(&self.held[at..open]);
-                    return (told, open);
-                }
+            let found = found.filter(|found| found.start() < open);
+            let plain = found.as_ref().map_or(open, |found| found.start());
+            // A step that begins where a value does begins before it; one that begins within it, after it.
+            while let Some(&(_, step)) = self.steps.first().filter(|(from, _)| *from <= plain) {
+                let (from, _) = self.steps.remove(0);
+                told.bytes.extend_from_slice(&self.held[at..at.max(from)]);
+                at = at.max(from);
+                told.steps.push((told.bytes.len(), step));
             }
+            told.bytes.extend_from_slice(&self.held[at..plain]);
+            at = plain;
+            let Some(found) = found else { break };
+            told.bytes.extend_from_slice(&self.replacements[found.pattern().as_usize()]);
+            at = found.end();
         }
+        self.held.drain(..at);
+        for (from, _) in &mut self.steps {
+            *from -= at;
+        }
+        told
     }
 
     /// Where from `at` on the first thing begins that may still become a value, or a longer one than it is.
@@ -186,9 +204,9 @@ mod tests {
         let mut redactor = redactor(values);
         let mut told = Vec::new();
         for piece in text.as_bytes().chunks(size) {
-            told.extend(redactor.push(piece));
+            told.extend(redactor.push(piece).bytes);
         }
-        told.extend(redactor.finish());
+        told.extend(redactor.finish().bytes);
         String::from_utf8(told).unwrap()
     }
 
@@ -213,9 +231,29 @@ mod tests {
     #[test]
     fn what_cannot_be_a_secret_is_not_held_back() {
         let mut redactor = redactor(&["s3cr3t-value"]);
-        assert_eq!(redactor.push(b"prompt> "), b"prompt> ");
-        assert_eq!(redactor.push(b"as s3c"), b"as ");
-        assert_eq!(redactor.push(b"ond"), b"s3cond");
+        assert_eq!(redactor.push(b"prompt> ").bytes, b"prompt> ");
+        assert_eq!(redactor.push(b"as s3c").bytes, b"as ");
+        assert_eq!(redactor.push(b"ond").bytes, b"s3cond");
+    }
+
+    #[test]
+    fn a_value_is_found_across_steps_and_the_rest_stays_with_its_step() {
+        let mut redactor = redactor(&["s3cr3t-value"]);
+        let mut told = Told::default();
+        let mut add = |piece: Told| {
+            told.steps.extend(piece.steps.iter().map(|(at, step)| (at + told.bytes.len(), *step)));
+            told.bytes.extend(piece.bytes);
+        };
+        for (step, piece) in ["one s3c", "r3t", "-valuethree s3c", "four", "", "s3cr3t-value", "s3"].iter().enumerate()
+        {
+            if step > 0 {
+                redactor.begin(u32::try_from(step).unwrap());
+            }
+            add(redactor.push(piece.as_bytes()));
+        }
+        add(redactor.finish());
+        assert_eq!(String::from_utf8(told.bytes).unwrap(), "one [secret A]three s3cfour[secret A]s3");
+        assert_eq!(told.steps, [(14, 1), (14, 2), (23, 3), (27, 4), (27, 5), (37, 6)]);
     }
 
     #[test]

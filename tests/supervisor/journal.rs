@@ -4,6 +4,7 @@ use std::time::Duration;
 
 use brig::api::wire::ProposalDetail;
 use brig::engine::scripted::{Act, Script};
+use brig::journal::Reader;
 use brig_core::problem::Code;
 use brig_core::proposal::{EndKind, OutputStream};
 use rusqlite::Connection;
@@ -126,6 +127,35 @@ async fn the_next_supervisor_goes_on_where_the_last_one_died() {
     world.approve(&waiting).await.unwrap();
     world.stands(&waiting, "finished").await;
     assert_eq!(world.engine.served().len(), 3, "what was lost was not run again");
+    world.end().await;
+}
+
+/// The disk was full when a run was launched, and had room again when it wrote something.
+#[tokio::test(start_paused = true)]
+async fn what_a_run_wrote_is_counted_though_its_launch_could_not_be_recorded() {
+    let mut world = World::new().await;
+    world.engine.script("it", Script::new([Act::Gate("go"), Act::out("so far"), Act::Hang]));
+    let row = world.propose("it").await.row;
+    tamper(
+        &world,
+        "CREATE TABLE room AS SELECT count(*) + 1 AS entries FROM entries;
+         CREATE TRIGGER broken BEFORE INSERT ON entries WHEN (SELECT count(*) FROM entries) >= (SELECT entries FROM room)
+         BEGIN SELECT RAISE(FAIL, 'no space left on device'); END",
+    );
+    world.approve(&row).await.unwrap();
+    world.stands(&row, "running").await;
+    world.sees("the problem", |all| all.supervisor.journal_problem.clone()).await;
+    mend_it(&world);
+    tamper(&world, "DROP TABLE room");
+    world.engine.open("go");
+    until("its output on the disk", async || (written(&world, &row.id.0) == b"so far").then_some(())).await;
+    world.crash().await;
+
+    world.start().await.unwrap();
+    let lost = world.stands(&row, "finished").await.end.unwrap();
+    assert_eq!((lost.kind, lost.output.stdout_bytes), (EndKind::Lost, 6));
+    let verified = Reader::open(&world.places.journal()).unwrap().verify().await;
+    assert!(verified.is_ok(), "{}", verified.unwrap_err());
     world.end().await;
 }
 

@@ -133,6 +133,8 @@ fn python_ends_as_it_would_from_a_file() {
         ("import os; os.close(1); print('lost')", How::Exited(120)),
         ("def g():\n  try: yield\n  finally: print('closed')\nx = g(); next(x)", How::Exited(0)),
         ("import weakref\nclass A: pass\na = A(); weakref.finalize(a, print, 'final')", How::Exited(0)),
+        ("import sys\nclass M:\n  @property\n  def __file__(self): 1/0\nsys.modules['m'] = M()", How::Exited(0)),
+        ("class M(type):\n  @property\n  def __mro__(self): 1/0\nclass A(metaclass=M): pass", How::Exited(0)),
         ("import ctypes; ctypes.CDLL(None).printf(b'from C\\n')", How::Exited(0)),
         ("import os\nif os.fork() == 0: print('child'); raise SystemExit(4)\nprint(os.wait()[1] >> 8)", How::Exited(0)),
     ] {
@@ -152,6 +154,8 @@ fn python_tells_of_errors_as_it_would_from_a_file() {
         "raise ExceptionGroup('many', [ValueError(1), TypeError(2)])",
         "import nothing_of_that_name",
         "exec('1/0')",
+        "print(1)\0\nprint(2)",
+        "# coding: nothing-of-that-name\nprint(1)",
         "import traceback\ntry: 1/0\nexcept ZeroDivisionError: traceback.print_exc()\nraise SystemExit(1)",
         "import sys\ntry: 1/0\nfinally: print('finally', sys.exc_info()[0])",
     ] {

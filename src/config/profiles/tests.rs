@@ -250,7 +250,7 @@ fn the_users_own_files_replace_and_add() {
     let problem = names(&settings).unwrap_err();
     assert_eq!(
         problem.message,
-        "brig.toml:1:19: `default_profile`: no profile is called \"pyhton\", did you mean `python`?"
+        "brig.toml:1:19: `default_profile`: there is no profile \"pyhton\", did you mean `python`?"
     );
     assert!(problem.help.starts_with("there are: node, python, shell; add "), "{problem}");
 
@@ -315,9 +315,13 @@ fn what_is_brigs_own_is_mounted_nowhere_not_through_a_link_either() {
     let state = place.join("state");
     fs::create_dir(&state).unwrap();
     std::os::unix::fs::symlink(&state, place.join("link")).unwrap();
-    let kept_out = [state];
+    // A file by another name.
+    let settings = place.join("brig.toml");
+    fs::write(&settings, "").unwrap();
+    fs::hard_link(&settings, place.join("other.toml")).unwrap();
+    let kept_out = [state, settings];
     let base = Base { directory: Some(&place), home: None, kept_out: &kept_out };
-    for source in ["./state", "./state/outputs", ".", "./link"] {
+    for source in ["./state", "./state/outputs", ".", "./link", "./other.toml"] {
         let text = format!("image = \"a\"\nvolumes = [\"{source}:/data:ro\"]");
         let problem = parse("p", "p.toml", &text, &base).unwrap_err();
         assert!(problem.message.contains("brig's own files"), "{source}: {problem}");

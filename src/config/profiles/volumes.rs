@@ -1,5 +1,6 @@
 //! `volumes`: what sandboxes can read of the host, in the short form of Compose files, `SOURCE:TARGET:ro`.
 
+use std::os::unix::fs::MetadataExt as _;
 use std::path::{Component, Path, PathBuf};
 
 use brig_core::problem::Problem;
@@ -125,8 +126,15 @@ fn kept_out(path: &Path, base: &Base<'_>) -> Option<String> {
     if let Some(tree) = HOST_TREES.iter().find(|tree| touches(Path::new(tree))) {
         return Some(format!("it has to do with {tree}, which holds sockets, devices or other containers"));
     }
-    let own = base.kept_out.iter().find(|own| touches(own))?;
+    // By what it is as well: a bind mount is another name that no link tells of.
+    let own = base.kept_out.iter().find(|own| touches(own) || holds(path, own) || holds(own, path))?;
     Some(format!("brig's own files and sockets are in {}", own.display()))
+}
+
+/// Whether one of the directories above `inner`, or itself, is `outer` by another name.
+fn holds(outer: &Path, inner: &Path) -> bool {
+    let identity = |path: &Path| path.metadata().ok().map(|it| (it.dev(), it.ino()));
+    identity(outer).is_some_and(|outer| inner.ancestors().any(|above| identity(above) == Some(outer)))
 }
 
 fn check_target(item: &Item<'_>, target: &str, working_dir: &str) -> Result<(), Problem> {

@@ -1,5 +1,6 @@
 //! From a specification to a sandbox that waits for its request: create, attach, start, and hear that init is armed.
 
+use std::path::Path;
 use std::pin::Pin;
 use std::sync::{Arc, Weak};
 use std::task::{Context, Poll};
@@ -38,6 +39,7 @@ pub async fn arm(shared: &Arc<Shared>, id: &SandboxId, spec: Arc<SandboxSpec>) -
 
 async fn make(shared: &Arc<Shared>, id: &SandboxId, spec: &SandboxSpec) -> Result<ArmedSandbox, Problem> {
     let link = shared.link().await?;
+    sources_are_as_approved(link, spec)?;
     let facts = images::facts(shared, link, &spec.image.id).await?;
     let init_volume = init_volume::ensure(shared, link, &spec.image.id).await?;
     let around = Surroundings {
@@ -70,7 +72,8 @@ async fn make(shared: &Arc<Shared>, id: &SandboxId, spec: &SandboxSpec) -> Resul
     };
     let mut leftover = leftover.created(created.id.clone());
 
-    match bring_up(shared, link, spec, &created.id, &mut leftover).await {
+    let armed = bring_up(shared, link, spec, &created.id, &mut leftover).await;
+    match armed.and_then(|armed| sources_are_as_approved(link, spec).map(|()| armed)) {
         Ok(armed) => {
             leftover.keep();
             Ok(armed)
@@ -79,6 +82,35 @@ async fn make(shared: &Arc<Shared>, id: &SandboxId, spec: &SandboxSpec) -> Resul
             leftover.clear().await;
             Err(problem)
         }
+    }
+}
+
+/// The daemon follows links when it mounts, and what was approved is a path without any: looked at before and after, as whoever
+/// can write beside a source could lead the daemon elsewhere. Only where the daemon's paths are this machine's.
+fn sources_are_as_approved(link: &Link, spec: &SandboxSpec) -> Result<(), Problem> {
+    if !link.is_local() {
+        return Ok(());
+    }
+    spec.cage.volumes.iter().try_for_each(|volume| source_is_as_approved(&spec.profile, &volume.source))
+}
+
+fn source_is_as_approved(profile: &str, source: &str) -> Result<(), Problem> {
+    let path = Path::new(source);
+    // What is not there is for the daemon to say.
+    let Ok(found) = path.canonicalize() else { return Ok(()) };
+    let refused = |what: &str, help: &str| {
+        let message = format!("profile `{profile}` mounts {source}, which {what}");
+        Err(Problem::new(Code::EngineRefused, message).help(help))
+    };
+    if found != path {
+        let help = "put back what was there, or write the profile anew, so that it is approved as what it is now";
+        return refused(&format!("leads to {} now", found.display()), help);
+    }
+    match path.metadata() {
+        Ok(facts) if !facts.is_dir() && !facts.is_file() => {
+            refused("is neither a directory nor a file", "a socket or a device is not for a sandbox: mount data")
+        }
+        _ => Ok(()),
     }
 }
 
@@ -152,5 +184,29 @@ impl Drop for Remembered {
         if let Some(shared) = self.shared.upgrade() {
             lock(&shared.unthrottled).remove(&self.container);
         }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_source_that_became_a_link_or_a_socket_is_not_mounted() {
+        let folder = tempfile::tempdir().unwrap();
+        let place = folder.path().canonicalize().unwrap();
+        let source = place.join("data");
+        let look = || source_is_as_approved("p", source.to_str().unwrap());
+        assert!(look().is_ok(), "what is not there is said by the daemon");
+        std::fs::create_dir(&source).unwrap();
+        assert!(look().is_ok());
+        std::fs::remove_dir(&source).unwrap();
+        std::os::unix::fs::symlink("/etc", &source).unwrap();
+        let problem = look().unwrap_err();
+        assert!(problem.message.contains("leads to /etc now"), "{problem}");
+        std::fs::remove_file(&source).unwrap();
+        let _listener = std::os::unix::net::UnixListener::bind(&source).unwrap();
+        let problem = look().unwrap_err();
+        assert!(problem.message.contains("neither a directory nor a file"), "{problem}");
     }
 }

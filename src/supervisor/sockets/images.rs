@@ -110,7 +110,7 @@ fn wanted(request: &BringImage, named: Vec<ProfileImage>) -> Result<ProfileImage
     let names: Vec<_> = named.iter().map(|image| image.profile.clone()).collect();
     let Some(image) = named.into_iter().find(|image| image.profile == request.profile) else {
         let shown = brig_core::visible::line(request.profile.as_bytes());
-        return Err(Problem::new(Code::UnknownProfile, format!("no profile is called `{shown}`"))
+        return Err(Problem::new(Code::UnknownProfile, format!("there is no profile `{shown}`"))
             .help(format!("there are: {}", names.join(", "))));
     };
     let name = &image.profile;

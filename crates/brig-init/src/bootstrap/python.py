@@ -5,7 +5,14 @@ def brig():
     # First, so that it is the last that is called.
     status, warm = None, set()
     # What was kept from the collector's eyes is given back where the interpreter takes everything down itself.
-    atexit.register(lambda: (status is None or leave(), gc.unfreeze()))
+    atexit.register(lambda: (status is None or try_to_leave(), gc.unfreeze()))
+
+    def try_to_leave():
+        try:
+            leave()
+        except BaseException:
+            # Something of the program's that looks like a module, a class or a stream and is none. It is taken down.
+            pass
 
     def leave():
         # Taking down everything that was imported takes Python ten times as long as most programs run. It is left out
@@ -75,7 +82,13 @@ def brig():
     try:
         with io.open_code(file) as source:
             text = source.read()
-        code = compile(text, file, "exec", dont_inherit=True)
+        try:
+            code = compile(text, file, "exec", dont_inherit=True)
+        except (SyntaxError, ValueError):
+            # Of a file that is no text, or is not what it says it is, the interpreter speaks in other words.
+            if at is not None and sys.executable:
+                os.execv(sys.executable, sys.orig_argv)
+            raise
         del text, source
         exec(code, main)
         status = 0

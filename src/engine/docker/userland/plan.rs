@@ -125,10 +125,11 @@ impl Plan {
 
     /// Puts a copy of `source`, following links, at `path`. What is no regular file or not readable is left out.
     pub fn copy(&mut self, path: &str, source: &Path) {
-        let Ok(metadata) = fs::metadata(source) else { return };
+        let Ok(source) = source.canonicalize() else { return };
+        let Ok(metadata) = fs::metadata(&source) else { return };
         if metadata.is_file() {
             let mode = if metadata.mode() & 0o111 == 0 { 0o644 } else { 0o755 };
-            let item = Item::Copy(source.to_owned(), metadata.len(), metadata.mtime());
+            let item = Item::Copy(source, metadata.len(), metadata.mtime());
             self.items.insert(path.trim_start_matches('/').to_owned(), (mode, item));
         }
     }
