@@ -104,7 +104,7 @@ impl DockerEngine {
         let begun = SystemTime::now();
         let (version, info) = link::describe(address).await?;
         let took = begun.elapsed().unwrap_or_default();
-        let unsupported = link::check(&version, &info).err();
+        let unsupported = link::check(address, &version, &info).err();
         let known = link::summary(address, &version, &info);
         let mut runtimes: Vec<String> = info.runtimes.unwrap_or_default().into_keys().collect();
         runtimes.sort();
