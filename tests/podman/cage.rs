@@ -27,7 +27,12 @@ async fn nothing_but_the_scratch_is_writable() {
     let ran = run(&mut sandbox, &["sh", "-c", script], b"").await;
     let mut lines: Vec<_> = ran.stdout.lines().collect();
     lines.sort_unstable();
-    assert_eq!(lines, ["", "/dev/shm", "/sandbox", "/sandbox:", "/tmp", "/tmp:", "x", "x"], "{}", ran.stderr);
+    assert_eq!(
+        lines,
+        ["", "/dev/mqueue", "/dev/shm", "/sandbox", "/sandbox:", "/tmp", "/tmp:", "x", "x"],
+        "{}",
+        ran.stderr
+    );
 }
 
 #[tokio::test]
@@ -67,6 +72,25 @@ async fn a_mount_is_read_only_and_shows_nothing_that_is_mounted_below_it() {
                   grep -c ' /data' /proc/mounts";
     let ran = run(&mut sandbox, &["sh", "-c", script], b"").await;
     assert_eq!(ran.stdout, "contentrefused\nrefused\n1\n", "{}", ran.stderr);
+}
+
+#[tokio::test]
+async fn what_an_image_declares_has_no_effect_on_the_cage() {
+    let bed = Bed::new();
+    let image = bed.engine.resolve_image(&cage(), &|_| ()).await.unwrap().id;
+    bed.podman.says(&["create", "--name", "base", &image, "true"]);
+    let mut args = vec!["commit", "--format", "docker", "--quiet"];
+    for change in ["VOLUME /data", "VOLUME /sandbox", "ENV SECRET=1", "HEALTHCHECK CMD touch /tmp/checked"] {
+        args.extend(["--change", change]);
+    }
+    args.extend(["base", "localhost/derived:1"]);
+    bed.podman.says(&args);
+    let mut sandbox = bed.arm(Cage { image: "localhost/derived:1".to_owned(), ..cage() }).await;
+    let test = bed.podman.says(&["inspect", "--format", "{{.Config.Healthcheck.Test}}", &sandbox.engine_id]);
+    assert_eq!(test, "[NONE]");
+    let script = "touch /data/x; echo $?; touch /sandbox/x; echo $?; echo \"<$SECRET>\"";
+    let ran = run(&mut sandbox, &["sh", "-c", script], b"").await;
+    assert_eq!(ran.stdout, "1\n0\n<>\n", "{}", ran.stderr);
 }
 
 #[tokio::test]

@@ -286,7 +286,7 @@ pub mod tests {
         }
     }
 
-    fn made(cage: Cage, cgroup_version: u8) -> HostConfig {
+    pub fn made(cage: Cage, cgroup_version: u8) -> HostConfig {
         let settings = DockerSettings {
             install: "i".to_owned(),
             files: "/nowhere".into(),

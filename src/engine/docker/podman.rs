@@ -1,16 +1,17 @@
 //! What Podman takes in another way than Docker, all of it.
 //!
 //! It speaks Docker's API, and differs in what matters here: it reads a seccomp profile from a file of its own machine;
-//! it knows no owner of a tmpfs; it ignores a container's runtime; it makes `/run` and `/var/tmp` writable where the
+//! it has a word of its own for the owner of a tmpfs, and for no health check; it ignores a container's runtime; it makes `/run` and `/var/tmp` writable where the
 //! root is not; it changes no limit of a running container; and it has states that the client library does not know.
 //! So a request is made for Docker and [`adapt`]ed, what has come of it is [`verify`]ed, and a few questions are asked
 //! without the client library. All of that needs a service on this machine: [`check`].
 
+use std::collections::HashMap;
 use std::path::{Path, PathBuf};
 
 use bollard::models::{
-    ContainerCreateBody, ContainerStateStatusEnum as Status, Mount, MountTmpfsOptions, MountType, ResourcesUlimits,
-    SystemInfo, SystemVersion,
+    ContainerCreateBody, ContainerStateStatusEnum as Status, HealthConfig, Mount, MountTmpfsOptions, MountType,
+    ResourcesUlimits, SystemInfo, SystemVersion,
 };
 use brig_core::problem::{Code, Problem};
 use brig_core::profile::{Cage, Hash};
@@ -22,7 +23,6 @@ use hyper_util::rt::TokioIo;
 use rustix::process::{Resource, getrlimit};
 use serde::Deserialize;
 use serde::de::DeserializeOwned;
-use std::collections::HashMap;
 use tokio::net::UnixStream;
 
 use super::address::Address;
@@ -81,6 +81,11 @@ pub fn adapt(body: &mut ContainerCreateBody, cage: &Cage, seccomp: &Path) -> Res
             "take `runtime` out of the profile, or use Docker; Podman's own is set where its service is started",
         ));
     }
+    // Podman's word for no check is another one than Docker's. The timer that it makes all the same comes too late to
+    // find a sandbox.
+    const A_DAY_NS: i64 = 24 * 3600 * 1_000_000_000;
+    let test = Some(vec!["none".to_owned()]);
+    body.healthcheck = Some(HealthConfig { test, interval: Some(A_DAY_NS), ..HealthConfig::default() });
     let Some(host) = &mut body.host_config else { return Ok(()) };
     for option in host.security_opt.iter_mut().flatten().filter(|option| option.starts_with("seccomp=")) {
         *option = format!("seccomp={}", seccomp.display());
@@ -109,11 +114,12 @@ pub fn adapt(body: &mut ContainerCreateBody, cage: &Cage, seccomp: &Path) -> Res
     Ok(())
 }
 
-/// A sandbox has one user, so who else might look in is nobody: a scratch of everybody's is as good as one of its own.
+/// `U` is Podman's word for "of the container's user". What an image has at that place stays out, as with Docker.
 fn tmpfs(options: &str) -> String {
-    let kept = options.split(',').filter(|option| !["mode=", "uid=", "gid="].iter().any(|key| option.starts_with(key)));
-    // What an image has at that place stays out, as with Docker.
-    kept.chain(["mode=1777", "notmpcopyup"]).collect::<Vec<_>>().join(",")
+    let is_owner = |option: &&str| option.starts_with("uid=") || option.starts_with("gid=");
+    let owned = options.split(',').any(|option| is_owner(&option)).then_some("U");
+    let kept = options.split(',').filter(|option| !is_owner(option));
+    kept.chain(owned).chain(["notmpcopyup"]).collect::<Vec<_>>().join(",")
 }
 
 fn sealed(path: &str) -> Mount {
@@ -265,4 +271,82 @@ fn url_encoded(text: &str) -> String {
         }
         all
     })
+}
+
+#[cfg(test)]
+mod tests {
+    use super::super::create::tests::{cage, made};
+    use super::*;
+
+    fn adapted(cage: Cage) -> Result<ContainerCreateBody, Problem> {
+        let host_config = Some(made(cage.clone(), 2));
+        let mut body = ContainerCreateBody { host_config, ..ContainerCreateBody::default() };
+        adapt(&mut body, &cage, Path::new("/s/seccomp.json")).map(|()| body)
+    }
+
+    #[test]
+    fn a_request_says_the_same_in_podmans_words() {
+        let host = adapted(cage()).unwrap().host_config.unwrap();
+        let docker = made(cage(), 2);
+        let security = host.security_opt.unwrap();
+        assert_eq!(security, ["no-new-privileges:true", "seccomp=/s/seccomp.json"]);
+        assert_eq!((host.cap_drop, host.memory, host.readonly_rootfs), (docker.cap_drop, docker.memory, Some(true)));
+        let tmpfs = host.tmpfs.unwrap();
+        assert!(tmpfs["/sandbox"].ends_with("mode=0700,U,notmpcopyup"), "{tmpfs:?}");
+        assert!(tmpfs["/tmp"].ends_with("mode=1777,notmpcopyup"), "{tmpfs:?}");
+        for path in ["/run", "/var/tmp"] {
+            let mounts = host.mounts.as_deref().unwrap();
+            let sealed = mounts.iter().find(|mount| mount.target.as_deref() == Some(path)).expect(path);
+            assert_eq!((sealed.typ, sealed.read_only), (Some(MountType::TMPFS), Some(true)));
+        }
+    }
+
+    #[test]
+    fn what_the_profile_has_at_a_place_of_podmans_stays() {
+        let host = adapted(Cage { working_dir: "/var/tmp".to_owned(), ..cage() }).unwrap().host_config.unwrap();
+        assert!(host.tmpfs.unwrap().contains_key("/var/tmp"));
+        assert!(host.mounts.unwrap().iter().all(|mount| mount.target.as_deref() != Some("/var/tmp")));
+    }
+
+    #[test]
+    fn a_runtime_is_refused_as_it_would_be_ignored() {
+        let problem = adapted(Cage { runtime: Some("runsc".to_owned()), ..cage() }).unwrap_err();
+        assert_eq!(problem.code, Code::Unsupported);
+    }
+
+    #[test]
+    fn a_podman_that_cannot_keep_the_promises_is_refused() {
+        let here = Address::Unix("/x".to_owned());
+        let refused = |address: &Address, info: SystemInfo| {
+            let problem = check(address, &info).unwrap_err();
+            assert!(problem.code == Code::Unsupported && !problem.help.is_empty(), "{problem}");
+            problem.message
+        };
+        assert_eq!(check(&here, &SystemInfo::default()), Ok(()));
+        let elsewhere = Address::Tcp("box:2375".to_owned());
+        assert!(refused(&elsewhere, SystemInfo::default()).contains("seccomp"));
+        let without = SystemInfo { memory_limit: Some(false), pids_limit: Some(false), ..SystemInfo::default() };
+        assert!(refused(&here, without).contains("memory, processes"));
+        let rootless = Some(vec!["name=seccomp,profile=default".to_owned(), "name=rootless".to_owned()]);
+        assert!(
+            refused(&here, SystemInfo { security_options: rootless, ..SystemInfo::default() }).contains("version 1")
+        );
+    }
+
+    #[test]
+    fn limits_that_are_not_there_are_noticed() {
+        let is = |memory_limit, pids_limit| {
+            Some(Usage { cpu_us: 1, memory: 1, memory_limit, pids: 1, pids_limit, io_read: 0, io_write: 0 })
+        };
+        let cage = cage();
+        assert_eq!(verify(&cage, is(cage.memory, cage.pids)), Ok(()));
+        for seen in [None, is(u64::MAX, cage.pids), is(cage.memory, u64::MAX)] {
+            assert_eq!(verify(&cage, seen).unwrap_err().code, Code::Unsupported);
+        }
+    }
+
+    #[test]
+    fn a_query_is_encoded() {
+        assert_eq!(url_encoded("{\"label\":[\"a=b\"]}"), "%7B%22label%22%3A%5B%22a%3Db%22%5D%7D");
+    }
 }
