@@ -1,5 +1,6 @@
 //! What a sandbox is on Podman.
 
+use brig::engine::Engine as _;
 use brig_core::problem::Code;
 use brig_core::profile::{Cage, Ulimit, Volume};
 use brig_init::wire::How;
