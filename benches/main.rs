@@ -11,13 +11,16 @@
 )]
 
 mod code;
+mod compare;
 mod latency;
+mod queue;
 mod refill;
 mod support;
 mod sustained;
+mod throughput;
 
 /// Each benchmark by its name.
-const NAMES: [&str; 4] = ["latency", "code", "refill", "sustained"];
+const NAMES: [&str; 7] = ["latency", "code", "refill", "sustained", "throughput", "queue", "compare"];
 
 #[tokio::main]
 async fn main() {
@@ -41,6 +44,9 @@ async fn main() {
             "latency" => Box::pin(latency::run(rounds.unwrap_or(40))).await,
             "code" => Box::pin(code::run(rounds.unwrap_or(20))).await,
             "refill" => Box::pin(refill::run(rounds.unwrap_or(8))).await,
+            "throughput" => Box::pin(throughput::run(rounds.unwrap_or(3))).await,
+            "queue" => Box::pin(queue::run(rounds.unwrap_or(20))).await,
+            "compare" => Box::pin(compare::run(rounds.unwrap_or(20))).await,
             _ => Box::pin(sustained::run(rounds.unwrap_or(4))).await,
         }
     }

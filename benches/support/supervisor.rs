@@ -20,13 +20,13 @@ use super::{floor, wait_for};
 /// What daemon and kernel have left to do after a container has gone.
 const SETTLE: Duration = Duration::from_millis(150);
 
-/// A supervisor with one profile, `bench`, that approves by rule.
+/// A supervisor with one profile, `bench`.
 pub struct Supervisor {
     child: Child,
     profile: String,
     pub agent: Client,
     pub operator: Client,
-    _directory: TempDir,
+    directory: TempDir,
 }
 
 /// A run as its agent saw it.
@@ -35,21 +35,37 @@ pub struct Seen {
     pub first_byte: Option<Duration>,
     /// From the request to the recorded end.
     pub end: Duration,
+    /// Bytes.
+    pub output: u64,
     pub row: ProposalRow,
 }
 
 impl Supervisor {
     /// One whose pool has these lines, with so many creators.
     pub async fn start(pool: &str, creators: u32) -> Self {
-        let directory = tempfile::tempdir().unwrap();
-        let path = |name: &str| directory.path().join(name);
-        let profile = profile(pool);
-        std::fs::create_dir_all(path("config/profiles")).unwrap();
-        std::fs::write(path("config/profiles/bench.toml"), &profile).unwrap();
+        Self::start_with(pool, creators, "").await
+    }
+
+    /// The same, with more tables in its profile.
+    pub async fn start_with(pool: &str, creators: u32, tables: &str) -> Self {
         let settings =
             format!("default_profile = \"bench\"\n[agents]\nallow_own_user = true\n[pool]\ncreators = {creators}\n");
+        Self::new(profile(pool, "auto", tables), settings).await
+    }
+
+    /// One that asks about every proposal, and has room for so many.
+    pub async fn asking(room: usize) -> Self {
+        let settings = format!("default_profile = \"bench\"\n[queue]\nlimit = {room}\n");
+        Self::new(profile("target = 1\nmax = 3", "ask", ""), settings).await
+    }
+
+    async fn new(profile: String, settings: String) -> Self {
+        let directory = tempfile::tempdir().unwrap();
+        let path = |name: &str| directory.path().join(name);
+        std::fs::create_dir_all(path("config/profiles")).unwrap();
+        std::fs::write(path("config/profiles/bench.toml"), &profile).unwrap();
         std::fs::write(path("config/brig.toml"), settings).unwrap();
-        let child = serve(directory.path());
+        let child = brig(directory.path()).arg("serve").stdout(Stdio::null()).spawn().unwrap();
         let token = path("run/operator.token");
         let token = wait_for(|| async { std::fs::read_to_string(&token).ok() }).await;
         Self {
@@ -57,8 +73,39 @@ impl Supervisor {
             profile,
             agent: Client::new(&path("run/agent/agent.sock"), None),
             operator: Client::new(&path("run/operator.sock"), Some(token)),
-            _directory: directory,
+            directory,
         }
+    }
+
+    /// The command `brig` as a client of this supervisor.
+    pub fn command(&self, args: &[&str]) -> Command {
+        let mut command = brig(self.directory.path());
+        command.args(args);
+        command
+    }
+
+    /// MiB of memory that its process has now.
+    pub fn memory(&self) -> f64 {
+        self.status("VmRSS:")
+    }
+
+    /// The most MiB of memory that its process ever had.
+    pub fn peak_memory(&self) -> f64 {
+        self.status("VmHWM:")
+    }
+
+    fn status(&self, field: &str) -> f64 {
+        let status = std::fs::read_to_string(format!("/proc/{}/status", self.child.id())).unwrap();
+        let line = status.lines().find_map(|line| line.strip_prefix(field)).unwrap();
+        line.trim().trim_end_matches(" kB").parse::<f64>().unwrap() / 1024.0
+    }
+
+    /// Seconds of CPU time that its process has used.
+    pub fn cpu_seconds(&self) -> f64 {
+        let stat = std::fs::read_to_string(format!("/proc/{}/stat", self.child.id())).unwrap();
+        let fields: Vec<&str> = stat.rsplit_once(')').unwrap().1.split_whitespace().collect();
+        // utime and stime, in ticks of a hundredth of a second.
+        (fields[11].parse::<f64>().unwrap() + fields[12].parse::<f64>().unwrap()) / 100.0
     }
 
     pub fn cage(&self) -> Cage {
@@ -105,6 +152,11 @@ impl Supervisor {
         run(&self.agent, command).await
     }
 
+    /// Proposes code in the profile's only language and follows it to its end.
+    pub async fn run_code(&self, source: &str) -> Seen {
+        follow(&self.agent, DraftStep { code: Some(source.into()), ..DraftStep::default() }).await
+    }
+
     pub async fn stop(mut self) {
         let _: serde_json::Value = self.operator.post("/v1/shutdown", &serde_json::json!({})).await.unwrap();
         self.child.wait().unwrap();
@@ -113,18 +165,25 @@ impl Supervisor {
 
 /// As [`Supervisor::run`], for a task of its own.
 pub async fn run(agent: &Client, command: &[&str]) -> Seen {
-    let step = DraftStep { argv: command.iter().map(|word| (*word).into()).collect(), ..DraftStep::default() };
+    let argv = command.iter().map(|word| (*word).into()).collect();
+    follow(agent, DraftStep { argv, ..DraftStep::default() }).await
+}
+
+async fn follow(agent: &Client, step: DraftStep) -> Seen {
     let draft = Draft { steps: vec![step], ..Draft::default() };
     let began = Instant::now();
-    let mut first_byte = None;
+    let (mut first_byte, mut output) = (None, 0);
     let mut lines = agent.post_and_follow::<FollowLine>("/v1/proposals?follow=true", &draft).await.unwrap();
     while let Some(line) = lines.next().await {
         match line.unwrap() {
-            FollowLine::Output { .. } => drop(first_byte.get_or_insert_with(|| began.elapsed())),
+            FollowLine::Output { data, .. } => {
+                first_byte.get_or_insert_with(|| began.elapsed());
+                output += data.0.len() as u64;
+            }
             FollowLine::Proposal(row) if row.status == Status::Finished => {
                 let end = began.elapsed();
                 assert_eq!(row.end.as_ref().unwrap().exit_code, Some(0), "{:?}", row.end);
-                return Seen { first_byte, end, row: *row };
+                return Seen { first_byte, end, output, row: *row };
             }
             _ => {}
         }
@@ -132,19 +191,17 @@ pub async fn run(agent: &Client, command: &[&str]) -> Seen {
     panic!("the run has no end");
 }
 
-fn serve(directory: &Path) -> Child {
-    Command::new(env!("CARGO_BIN_EXE_brig"))
-        .arg("serve")
+/// The program, with the places of a supervisor of its own.
+fn brig(directory: &Path) -> Command {
+    let mut command = Command::new(env!("CARGO_BIN_EXE_brig"));
+    command
         .env("BRIG_CONFIG_DIR", directory.join("config"))
         .env("BRIG_STATE_DIR", directory.join("state"))
-        .env("BRIG_RUNTIME_DIR", directory.join("run"))
-        .stdout(Stdio::null())
-        .stderr(Stdio::inherit())
-        .spawn()
-        .unwrap()
+        .env("BRIG_RUNTIME_DIR", directory.join("run"));
+    command
 }
 
-fn profile(pool: &str) -> String {
+fn profile(pool: &str, mode: &str, tables: &str) -> String {
     format!(
         "description = \"for the benchmark\"\n\
          image = \"busybox:1.37\"\n\
@@ -154,9 +211,10 @@ fn profile(pool: &str) -> String {
          network_mode = \"none\"\n\
          mem_limit = \"128m\"\n\
          pids_limit = 64\n\
-         timeout = \"10s\"\n\
+         timeout = \"10m\"\n\
          [pool]\n{pool}\n\
          [approval]\n\
-         mode = \"auto\"\n"
+         mode = \"{mode}\"\n\
+         {tables}\n"
     )
 }

@@ -45,14 +45,18 @@ async fn caged(bed: &Bed, name: &str) -> Cage {
 /// What runs as another user, what the sandbox's own could write outside of the scratch, and who that is.
 const HARDENED: &str = "find / -xdev -type f -perm /6000; \
     find / -xdev ! -type l -perm /0002 ! -path /sandbox ! -path /tmp; \
-    find / -xdev -user 10001 ! -path /sandbox ! -path /tmp; id -u; id -un; pwd";
+    find / -xdev -user 10001 ! -path /sandbox ! -path /tmp; id -u; id -un; pwd; \
+    echo scratch > /sandbox/a; echo temporary > /tmp/b; cat /sandbox/a /tmp/b";
 
 #[tokio::test]
 async fn python_is_built_hardened_and_works() {
     let bed = Bed::new();
     let cage = caged(&bed, "python").await;
     let mut sandbox = bed.arm(cage.clone()).await;
-    assert_eq!(run(&mut sandbox, &["sh", "-c", HARDENED], b"").await.stdout, "10001\nsandbox\n/sandbox\n");
+    assert_eq!(
+        run(&mut sandbox, &["sh", "-c", HARDENED], b"").await.stdout,
+        "10001\nsandbox\n/sandbox\nscratch\ntemporary\n"
+    );
     let mut sandbox = bed.arm(cage).await;
     let code = b"import asyncio, ctypes, decimal, json, sqlite3, ssl, zlib, os\nprint(os.path.exists(json.__cached__), sqlite3.connect(':memory:').execute('select 6*7').fetchone()[0])";
     let ran = run(&mut sandbox, &["python3", "-I", "-"], code).await;
@@ -64,7 +68,10 @@ async fn node_is_built_hardened_and_works() {
     let bed = Bed::new();
     let cage = caged(&bed, "node").await;
     let mut sandbox = bed.arm(cage.clone()).await;
-    assert_eq!(run(&mut sandbox, &["sh", "-c", HARDENED], b"").await.stdout, "10001\nsandbox\n/sandbox\n");
+    assert_eq!(
+        run(&mut sandbox, &["sh", "-c", HARDENED], b"").await.stdout,
+        "10001\nsandbox\n/sandbox\nscratch\ntemporary\n"
+    );
     let mut sandbox = bed.arm(cage).await;
     let code = b"const c = require('crypto'); console.log(c.createHash('sha256').update('abc').digest('hex').slice(0, 8), 6 * 7)";
     let ran = run(&mut sandbox, &["node", "-"], code).await;
@@ -77,7 +84,7 @@ async fn the_images_of_different_languages_are_different_and_the_shells_has_neit
     let (python, node) = (userland(&bed, "python").await, userland(&bed, "node").await);
     assert_ne!(python, node);
     let mut cage = shipped("shell");
-    cage.image = "brig.invalid/tests:1".to_owned();
+    cage.image = "brig.invalid/other:1".to_owned();
     let mut sandbox = bed.arm(cage).await;
     let ran = run(&mut sandbox, &["sh", "-c", "command -v python3 node; echo nothing"], b"").await;
     assert_eq!(ran.stdout, "nothing\n");

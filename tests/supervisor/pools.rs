@@ -2,7 +2,7 @@
 
 use std::time::Duration;
 
-use brig::api::wire::{PoolRow, PoolState};
+use brig::api::wire::{PoolRow, PoolState, Snapshot};
 use brig_core::problem::{Code, Problem};
 use serde_json::{Value, json};
 
@@ -18,6 +18,10 @@ impl World {
     }
 }
 
+fn shell(all: &Snapshot) -> &PoolRow {
+    all.pools.iter().find(|pool| pool.profile == "shell").unwrap()
+}
+
 #[tokio::test(start_paused = true)]
 async fn a_drained_pool_has_nothing_and_says_who_did_it_until_it_resumes() {
     let world = World::new().await;
@@ -27,9 +31,7 @@ async fn a_drained_pool_has_nothing_and_says_who_did_it_until_it_resumes() {
     let by = row.held.unwrap().by;
     assert_eq!(row.reason, format!("none wanted: drained by {by}"));
     world
-        .sees("an empty pool", |all| {
-            (all.pools[0].state == PoolState::Drained && all.sandboxes.is_empty()).then_some(())
-        })
+        .sees("an empty pool", |all| (shell(all).state == PoolState::Drained && all.sandboxes.is_empty()).then_some(()))
         .await;
     pass(Duration::from_secs(60)).await;
     assert_eq!(world.engine.alive(), Vec::<String>::new());
@@ -44,7 +46,7 @@ async fn what_an_operator_tells_a_pool_is_in_the_journal_and_ends_with_the_super
     let mut world = World::new().await;
     world.warm().await;
     world.order("shell", json!({"order": "set", "target": 3})).await.unwrap();
-    world.sees("three warm ones", |all| (all.pools[0].ready == 3).then_some(())).await;
+    world.sees("three warm ones", |all| (shell(all).ready == 3).then_some(())).await;
     let paused = world.order("shell", json!({"order": "pause"})).await.unwrap();
     assert_eq!((paused.state, paused.target, paused.set.is_some()), (PoolState::Paused, 3, true));
     let _: Value = world.operator().post("/v1/shutdown", &json!({})).await.unwrap();
@@ -87,8 +89,8 @@ async fn everything_warm_is_replaced_when_an_operator_wants_it() {
     world.warm().await;
     let before = world.engine.alive();
     world.order("shell", json!({"order": "recycle"})).await.unwrap();
-    let replaced = |all: &brig::api::wire::Snapshot| {
-        let pool = &all.pools[0];
+    let replaced = |all: &Snapshot| {
+        let pool = shell(all);
         (pool.replacing.is_none() && pool.ready == 1 && all.sandboxes.len() == 1).then_some(())
     };
     world.sees("another one", replaced).await;

@@ -242,7 +242,9 @@ fn the_users_own_files_replace_and_add() {
     fs::write(places.profiles_dir().join(".python.toml"), "rubbish").unwrap();
     fs::write(places.profiles_dir().join("notes.txt"), "rubbish").unwrap();
     assert_eq!(names(&Settings::default()).unwrap(), ["node", "python", "shell"]);
-    assert_eq!(load(&places, &Settings::default()).unwrap()[1].cage.image, "mine");
+    let images: Vec<_> =
+        load(&places, &Settings::default()).unwrap().into_iter().map(|profile| profile.cage.image).collect();
+    assert_eq!(images[1..], ["python", "mine"]);
 
     let settings = Settings::parse("brig.toml", "default_profile = \"pyhton\"").unwrap();
     let problem = names(&settings).unwrap_err();

@@ -215,7 +215,8 @@ fn scratch(cage: &Cage) -> Result<HashMap<String, String>, Problem> {
     }
     let exec = if cage.scratch_exec { "exec" } else { "noexec" };
     let scratch = format!("rw,nosuid,nodev,{exec},size={},mode=0700,uid={uid},gid={gid}", cage.scratch_size.max(4096));
-    let temporary = format!("rw,nosuid,nodev,{exec},size={},mode=1777", small(cage));
+    // Of the user as well: runc gives what it mounts the permissions of the image's directory, which may let the owner alone.
+    let temporary = format!("rw,nosuid,nodev,{exec},size={},mode=1777,uid={uid},gid={gid}", small(cage));
     Ok(HashMap::from([("/tmp".to_owned(), temporary), (place.to_owned(), scratch)]))
 }
 
@@ -341,7 +342,7 @@ pub mod tests {
         let config = made(cage(), 1);
         let tmpfs = config.tmpfs.unwrap();
         assert_eq!(tmpfs["/sandbox"], "rw,nosuid,nodev,noexec,size=16777216,mode=0700,uid=65534,gid=65533");
-        assert_eq!(tmpfs["/tmp"], "rw,nosuid,nodev,noexec,size=4194304,mode=1777");
+        assert_eq!(tmpfs["/tmp"], "rw,nosuid,nodev,noexec,size=4194304,mode=1777,uid=65534,gid=65533");
         let mounts = config.mounts.unwrap();
         let targets: Vec<_> = mounts.iter().filter_map(|mount| mount.target.as_deref()).collect();
         assert_eq!(targets, ["/.brig", "/data"]);

@@ -255,8 +255,18 @@ async fn tampering_with_what_is_left_is_found_at_the_first_wrong_entry() {
             None,
         ),
         ("not said to be pruned", "UPDATE proposals SET pruned = NULL WHERE id = 'r7'", Some(35)),
-        ("index row of what was cut", "INSERT INTO proposals VALUES ('r0', 1, 4, 0, 'a', NULL, x'', 0, NULL)", None),
-        ("open one of what was cut", "INSERT INTO proposals VALUES ('r0', 1, NULL, 0, 'a', NULL, x'', 0, NULL)", None),
+        (
+            "index row of what was cut",
+            "INSERT INTO proposals (first, id, closed, at, agent, draft_hash, profile, status, command, reason, output)
+             VALUES (1, 'r0', 4, 0, 'a', x'', 'p', 'finished', 'ls', '', 0)",
+            None,
+        ),
+        (
+            "open one of what was cut",
+            "INSERT INTO proposals (first, id, closed, at, agent, draft_hash, profile, status, command, reason, output)
+             VALUES (1, 'r0', NULL, 0, 'a', x'', 'p', 'finished', 'ls', '', 0)",
+            None,
+        ),
         ("index row removed", "DELETE FROM proposals WHERE id = 'r7'", Some(32)),
         ("output of what was cut", "INSERT INTO output VALUES ('r0', 0, 0, 1, 0, x'78')", None),
     ] {
