@@ -79,13 +79,12 @@ async fn a_mount_is_read_only_and_shows_nothing_that_is_mounted_below_it() {
 async fn what_an_image_declares_has_no_effect_on_the_cage() {
     let bed = Bed::new();
     let image = bed.engine.resolve_image(&cage(), &|_| ()).await.unwrap().id;
-    bed.podman.says(&["create", "--name", "base", &image, "true"]);
-    let mut args = vec!["commit", "--format", "docker", "--quiet"];
-    for change in ["VOLUME /data", "VOLUME /sandbox", "ENV SECRET=1", "HEALTHCHECK CMD touch /tmp/checked"] {
-        args.extend(["--change", change]);
-    }
-    args.extend(["base", "localhost/derived:1"]);
-    bed.podman.says(&args);
+    let lines = "VOLUME /data\nVOLUME /sandbox\nENV SECRET=1\nHEALTHCHECK CMD touch /tmp/checked\n";
+    let base = image.trim_start_matches("sha256:");
+    let dockerfile = bed.podman.path("Dockerfile");
+    std::fs::write(&dockerfile, format!("FROM {base}\n{lines}")).unwrap();
+    let (file, context) = (dockerfile.display().to_string(), bed.podman.path("files").display().to_string());
+    bed.podman.says(&["build", "--format", "docker", "--tag", "localhost/derived:1", "--file", &file, &context]);
     let mut sandbox = bed.arm(Cage { image: "localhost/derived:1".to_owned(), ..cage() }).await;
     let test = bed.podman.says(&["inspect", "--format", "{{.Config.Healthcheck.Test}}", &sandbox.engine_id]);
     assert_eq!(test, "[NONE]");
