@@ -293,7 +293,7 @@ mod tests {
         assert_eq!((host.cap_drop, host.memory, host.readonly_rootfs), (docker.cap_drop, docker.memory, Some(true)));
         let tmpfs = host.tmpfs.unwrap();
         assert!(tmpfs["/sandbox"].ends_with("mode=0700,U,notmpcopyup"), "{tmpfs:?}");
-        assert!(tmpfs["/tmp"].ends_with("mode=1777,notmpcopyup"), "{tmpfs:?}");
+        assert!(tmpfs["/tmp"].ends_with("mode=1777,U,notmpcopyup"), "{tmpfs:?}");
         for path in ["/run", "/var/tmp"] {
             let mounts = host.mounts.as_deref().unwrap();
             let sealed = mounts.iter().find(|mount| mount.target.as_deref() == Some(path)).expect(path);
