@@ -82,8 +82,17 @@ impl Drop for Podman {
         let _ = self.service.kill();
         let _ = self.service.wait();
         // The storage mounts its own directory onto itself, and leaves it so; a test has mounted the other.
-        for mounted in ["root/overlay", "data/below"] {
-            let _ = Command::new("umount").arg(self.path(mounted)).stderr(Stdio::null()).status();
+        // What tidies up after a container may still be at work, and is why it is tried again.
+        let begun = Instant::now();
+        loop {
+            for mounted in ["root/overlay", "data/below"] {
+                let _ = Command::new("umount").arg(self.path(mounted)).stderr(Stdio::null()).status();
+            }
+            let removed = std::fs::remove_dir_all(self.dir.path());
+            if removed.is_ok() || !self.dir.path().exists() || begun.elapsed() > Duration::from_secs(10) {
+                break;
+            }
+            std::thread::sleep(Duration::from_millis(50));
         }
     }
 }
