@@ -140,5 +140,5 @@ fn connect(places: &Places, settings: &Settings) -> Result<DockerEngine, Problem
     // An installation that has not begun yet does not begin here.
     let install = if places.install_file().exists() { places.install_id()? } else { "doctor".to_owned() };
     let owner = Owner { pid: std::process::id(), started: 0 };
-    DockerEngine::connect(supervisor::docker_settings(settings, install, owner))
+    DockerEngine::connect(supervisor::docker_settings(places, settings, install, owner))
 }

@@ -91,7 +91,7 @@ pub async fn serve(options: Options, ready: impl FnOnce(&Ready)) -> Result<(), P
     options.places.prepare()?;
     let lock = lock_state(&options.places)?;
     let owner = process::me()?;
-    let settings = docker_settings(&options.settings, options.places.install_id()?, owner);
+    let settings = docker_settings(&options.places, &options.settings, options.places.install_id()?, owner);
     let engine: Arc<dyn Engine> = Arc::new(DockerEngine::connect(settings)?);
     let served = serve_with(options, engine, owner, ready).await;
     drop(lock);
@@ -100,10 +100,11 @@ pub async fn serve(options: Options, ready: impl FnOnce(&Ready)) -> Result<(), P
 
 /// What the Docker engine is told of an installation and its settings.
 #[must_use]
-pub fn docker_settings(settings: &Settings, install: String, owner: Owner) -> DockerSettings {
+pub fn docker_settings(places: &Places, settings: &Settings, install: String, owner: Owner) -> DockerSettings {
     let EngineSettings { address, context, tls } = settings.engine.clone();
     let tls = tls.map(|TlsSettings { ca, cert, key }| TlsFiles { ca, cert, key });
-    DockerSettings { install, host: process::host(), owner, address, context, tls }
+    let files = places.state_dir().to_owned();
+    DockerSettings { install, files, host: process::host(), owner, address, context, tls }
 }
 
 /// Runs a supervisor on any engine. The caller holds the state directory's lock.

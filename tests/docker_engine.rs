@@ -1,7 +1,7 @@
 //! The Docker engine, on a real daemon. These tests fail where there is none.
 
 mod code;
-mod hardening;
+pub mod hardening;
 mod images;
 mod lifecycle;
 mod pulling;

@@ -13,6 +13,7 @@ mod described;
 mod docker_engine;
 mod end_to_end;
 mod images;
+mod podman;
 mod remote;
 mod supervisor;
 mod terminal;
@@ -21,6 +22,7 @@ mod support {
     pub mod docker;
     pub mod fake;
     pub mod fake_daemon;
+    pub mod podman;
     pub mod proxy;
     pub mod registry;
     pub mod schema;

@@ -16,6 +16,7 @@ use super::INSTALL;
 pub fn engine() -> DockerEngine {
     DockerEngine::connect(DockerSettings {
         install: INSTALL.to_owned(),
+        files: std::env::temp_dir(),
         host: process::host(),
         owner: process::me().unwrap(),
         address: None,

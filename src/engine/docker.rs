@@ -20,6 +20,7 @@ mod init_volume;
 mod link;
 mod locate;
 mod meter;
+mod podman;
 mod seccomp;
 mod ssh;
 mod stats;
@@ -29,6 +30,7 @@ mod userland;
 mod watch;
 
 use std::collections::{HashMap, HashSet};
+use std::path::PathBuf;
 use std::sync::{Arc, LazyLock, Mutex};
 use std::time::Duration;
 
@@ -58,6 +60,8 @@ pub struct DockerSettings {
     /// Names the installation: the prefix of everything that is made, and what leftovers are recognized by. 1 to 32 of
     /// `a-z`, `0-9`, `-`.
     pub install: String,
+    /// A directory of this user's alone, for files that a service on this machine reads.
+    pub files: PathBuf,
     /// Names the host whose process identifiers `owner` speaks of.
     pub host: String,
     /// The supervisor.
@@ -239,6 +243,7 @@ mod tests {
     fn connect(install: &str, address: &str) -> Result<DockerEngine, Problem> {
         DockerEngine::connect(DockerSettings {
             install: install.to_owned(),
+            files: "/nowhere".into(),
             host: "here".to_owned(),
             owner: Owner { pid: 1, started: 1 },
             address: Some(address.to_owned()),

@@ -85,8 +85,11 @@ async fn a_program_inside_sees_the_cage_from_all_sides() {
     let mut sandbox = bed.arm(cage()).await;
     let ran = run(&mut sandbox, &["python3", "-I", "-"], include_bytes!("probe.py")).await;
     assert_eq!(ran.trailer.how, How::Exited(0), "{}", ran.stderr);
-    let seen: Value = serde_json::from_str(&ran.stdout).unwrap();
+    assert_caged(&serde_json::from_str(&ran.stdout).unwrap());
+}
 
+/// What the probe has seen is what each sandbox promises.
+pub fn assert_caged(seen: &Value) {
     assert_eq!(seen["capabilities"], json!(vec!["0000000000000000"; 5]));
     assert_eq!((&seen["no_new_privs"], &seen["seccomp"]), (&json!("1"), &json!("2")));
     assert_eq!(seen["ids"][0], 65534);

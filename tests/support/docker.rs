@@ -148,6 +148,7 @@ pub async fn remove_built(docker: &Docker, install: &str) {
 pub fn settings(install: &str, address: Option<&str>) -> DockerSettings {
     DockerSettings {
         install: install.to_owned(),
+        files: std::env::temp_dir(),
         host: "test-host".to_owned(),
         owner: Owner { pid: std::process::id(), started: 42 },
         address: address.map(str::to_owned),

@@ -20,7 +20,7 @@ use super::end::Leftover;
 use super::failure::Failure;
 use super::link::{Link, QUICK, SLOW};
 use super::meter::CgroupMeter;
-use super::{Shared, images, init_volume, lock};
+use super::{Shared, images, init_volume, lock, podman};
 use crate::engine::{ArmedSandbox, Meter};
 
 /// From the daemon's "started" to init's "armed". Init itself gives its interpreters 20 s.
@@ -50,7 +50,11 @@ async fn make(shared: &Arc<Shared>, id: &SandboxId, spec: &SandboxSpec) -> Resul
         image_volumes: &facts.volumes,
         image_environment: &facts.environment,
     };
-    let body = create::request(id, spec, &around)?;
+    let mut body = create::request(id, spec, &around)?;
+    if link.is_podman {
+        let seccomp = podman::seccomp_file(&shared.settings.files, &shared.seccomp).await?;
+        podman::adapt(&mut body, &spec.cage, &seccomp)?;
+    }
 
     let name = format!("brig-{}-{id}", shared.settings.install);
     let leftover = Leftover::expected(link.clone(), name.clone());
@@ -136,6 +140,9 @@ async fn bring_up(
     link.call("start a sandbox", SLOW, starting).await?;
     let (output, meter) = tokio::join!(hear(link, output), meter(link, container));
     let output = output?;
+    if link.is_podman {
+        podman::verify(&spec.cage, meter.as_ref().and_then(|meter| meter.read()))?;
+    }
     if spec.cage.milli_cpus == 0 {
         lock(&shared.unthrottled).insert(container.to_owned());
     }

@@ -287,9 +287,10 @@ pub mod tests {
         }
     }
 
-    fn made(cage: Cage, cgroup_version: u8) -> HostConfig {
+    pub fn made(cage: Cage, cgroup_version: u8) -> HostConfig {
         let settings = DockerSettings {
             install: "i".to_owned(),
+            files: "/nowhere".into(),
             host: "h".to_owned(),
             owner: Owner { pid: 7, started: 9 },
             address: None,

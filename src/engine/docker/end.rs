@@ -10,7 +10,7 @@ use tokio::time::Instant;
 
 use super::failure::Failure;
 use super::link::{Link, QUICK};
-use super::{Shared, lock};
+use super::{Shared, lock, podman};
 
 /// How long a container that may yet appear is waited for: a create request whose answer nobody waited for.
 const MAY_APPEAR: Duration = Duration::from_secs(20);
@@ -27,12 +27,16 @@ pub async fn kill(shared: &Shared, container: &str) -> Result<(), Problem> {
     // Forty spinning processes with a tenth of a CPU take seconds to notice that they are dead, as each has to run
     // once to die. Without the quota it is a tenth of a second.
     if !lock(&shared.unthrottled).contains(container) {
-        let lifted = ContainerUpdateBody { cpu_quota: Some(-1), ..ContainerUpdateBody::default() };
-        let lifting = link.docker.update_container(container, lifted);
-        match Box::pin(link.call("lift a sandbox's CPU quota", Duration::from_secs(3), lifting)).await {
-            Err(failure) if failure.is_gone() => return Ok(()),
-            // Killing matters more than killing fast.
-            _ => {}
+        if link.is_podman {
+            podman::lift_quota(link, container).await;
+        } else {
+            let lifted = ContainerUpdateBody { cpu_quota: Some(-1), ..ContainerUpdateBody::default() };
+            let lifting = link.docker.update_container(container, lifted);
+            match Box::pin(link.call("lift a sandbox's CPU quota", Duration::from_secs(3), lifting)).await {
+                Err(failure) if failure.is_gone() => return Ok(()),
+                // Killing matters more than killing fast.
+                _ => {}
+            }
         }
     }
     let options = KillContainerOptionsBuilder::new().signal("SIGKILL").build();
@@ -65,9 +69,8 @@ async fn see_off(link: &Link, container: &str, phase: Phase) -> Result<(), Failu
     let begun = Instant::now();
     let mut pause = PAUSE;
     loop {
-        let looking = link.docker.inspect_container(container, None::<InspectContainerOptions>);
-        let state = match Box::pin(link.call("look at a sandbox", QUICK, looking)).await {
-            Ok(seen) => seen.state.and_then(|state| state.status),
+        let state = match status(link, container).await {
+            Ok(status) => status,
             Err(failure) if failure.is_gone() && phase != Phase::Expected => return Ok(()),
             Err(failure) if failure.is_gone() && begun.elapsed() > MAY_APPEAR => return Ok(()),
             Err(failure) if failure.is_gone() => {
@@ -91,6 +94,16 @@ async fn see_off(link: &Link, container: &str, phase: Phase) -> Result<(), Failu
         }
         tokio::time::sleep(PAUSE).await;
     }
+}
+
+/// What a container is doing, if the daemon says it.
+async fn status(link: &Link, container: &str) -> Result<Option<Status>, Failure> {
+    if link.is_podman {
+        return podman::status(link, container).await;
+    }
+    let looking = link.docker.inspect_container(container, None::<InspectContainerOptions>);
+    let seen = Box::pin(link.call("look at a sandbox", QUICK, looking)).await?;
+    Ok(seen.state.and_then(|state| state.status))
 }
 
 /// Removes a container, dead or alive, with its anonymous volumes.

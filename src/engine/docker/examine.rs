@@ -14,7 +14,7 @@ use serde::Serialize;
 use super::create::label;
 use super::link::{self, Link, QUICK};
 use super::meter::CgroupMeter;
-use super::{DockerEngine, images, init_volume};
+use super::{DockerEngine, images, init_volume, podman};
 
 /// Where the daemon is looked for, and why there.
 #[derive(Clone, Debug)]
@@ -104,9 +104,13 @@ impl DockerEngine {
         let begun = SystemTime::now();
         let (version, info) = link::describe(address).await?;
         let took = begun.elapsed().unwrap_or_default();
-        let unsupported = link::check(&version, &info).err();
+        let unsupported = link::check(address, &version, &info).err();
         let known = link::summary(address, &version, &info);
         let mut runtimes: Vec<String> = info.runtimes.unwrap_or_default().into_keys().collect();
+        if podman::is_it(&version) {
+            // It lists what it has heard of, and takes one for all.
+            runtimes = info.default_runtime.iter().cloned().collect();
+        }
         runtimes.sort();
         Ok(EngineFacts {
             name: known.name,

@@ -12,6 +12,7 @@ use tokio::net::UnixStream;
 use super::address::Address;
 use super::dial;
 use super::failure::{self, Failure};
+use super::podman;
 use crate::engine::EngineInfo;
 
 /// The oldest version of the API that brig works with: Docker 20.10.
@@ -30,6 +31,8 @@ pub struct Link {
     pub address: Address,
     /// What it said of itself when it was reached.
     pub info: EngineInfo,
+    /// Whether it is Podman, which takes some things in another way: see [`podman`].
+    pub is_podman: bool,
 }
 
 impl Link {
@@ -37,7 +40,8 @@ impl Link {
     pub async fn establish(address: &Address) -> Result<Self, Problem> {
         let docker = dial::client(address).map_err(|error| failure::explain(address, "reach the daemon", &error))?;
         let info = ask(&docker, address).await?;
-        Ok(Self { docker, address: address.clone(), info })
+        let is_podman = info.name.starts_with(podman::NAME);
+        Ok(Self { docker, address: address.clone(), info, is_podman })
     }
 
     /// Asks the daemon again who it is.
@@ -73,7 +77,7 @@ impl Link {
 
 async fn ask(docker: &Docker, address: &Address) -> Result<EngineInfo, Problem> {
     let (version, info) = asked(docker, address).await?;
-    check(&version, &info)?;
+    check(address, &version, &info)?;
     Ok(summary(address, &version, &info))
 }
 
@@ -90,7 +94,7 @@ async fn asked(docker: &Docker, address: &Address) -> Result<(SystemVersion, Sys
 
 /// What of that everybody wants to know.
 pub fn summary(address: &Address, version: &SystemVersion, info: &SystemInfo) -> EngineInfo {
-    let name = if is_podman(version) { PODMAN } else { "Docker" };
+    let name = if podman::is_it(version) { podman::NAME } else { "Docker" };
     EngineInfo {
         name: format!("{name} {}", version.version.as_deref().unwrap_or_default()),
         api_version: version.api_version.clone().unwrap_or_default(),
@@ -101,22 +105,11 @@ pub fn summary(address: &Address, version: &SystemVersion, info: &SystemInfo) ->
     }
 }
 
-const PODMAN: &str = "Podman";
-
-fn is_podman(version: &SystemVersion) -> bool {
-    version.components.as_deref().unwrap_or_default().iter().any(|component| component.name.contains(PODMAN))
-}
-
 /// Refuses what brig cannot keep its promises on.
-pub fn check(version: &SystemVersion, info: &SystemInfo) -> Result<(), Problem> {
+pub fn check(address: &Address, version: &SystemVersion, info: &SystemInfo) -> Result<(), Problem> {
     let unsupported = |message: String, help: &str| Err(Problem::new(Code::Unsupported, message).help(help));
-    if is_podman(version) {
-        let version = version.version.as_deref().unwrap_or_default();
-        return unsupported(
-            format!("this is Podman {version}, on which brig's promises are not kept yet"),
-            "it takes no seccomp profile over its socket, and tells of ended sandboxes in words that are not understood, \
-             so that leftovers would not be found: use Docker, and name its address if both are here",
-        );
+    if podman::is_it(version) {
+        podman::check(address, info)?;
     }
     let spoken = version.api_version.as_deref().unwrap_or("none");
     if parse_version(spoken).is_none_or(|spoken| spoken < OLDEST) {
@@ -166,6 +159,14 @@ mod tests {
 
     use super::*;
 
+    fn here() -> Address {
+        Address::Unix("/x".to_owned())
+    }
+
+    fn elsewhere() -> Address {
+        Address::Tcp("box:2375".to_owned())
+    }
+
     fn good() -> (SystemVersion, SystemInfo) {
         let version = SystemVersion { api_version: Some("1.41".to_owned()), ..SystemVersion::default() };
         let info = SystemInfo {
@@ -180,7 +181,7 @@ mod tests {
     fn refusal(change: impl FnOnce(&mut SystemVersion, &mut SystemInfo)) -> String {
         let (mut version, mut info) = good();
         change(&mut version, &mut info);
-        let problem = check(&version, &info).unwrap_err();
+        let problem = check(&elsewhere(), &version, &info).unwrap_err();
         assert_eq!(problem.code, Code::Unsupported);
         assert!(!problem.help.is_empty());
         problem.message
@@ -189,7 +190,7 @@ mod tests {
     #[test]
     fn a_daemon_that_will_do_is_taken() {
         let (version, info) = good();
-        assert_eq!(check(&version, &info), Ok(()));
+        assert_eq!(check(&here(), &version, &info), Ok(()));
     }
 
     #[test]
@@ -199,6 +200,6 @@ mod tests {
         assert!(refusal(|_, info| info.architecture = Some("s390x".to_owned())).contains("s390x"));
         assert!(refusal(|_, info| info.security_options = None).contains("seccomp"));
         let podman = SystemVersionComponents { name: "Podman Engine".to_owned(), ..Default::default() };
-        assert!(refusal(|version, _| version.components = Some(vec![podman])).contains("Podman"));
+        assert!(refusal(|version, _| version.components = Some(vec![podman])).contains("Podman"), "it is elsewhere");
     }
 }

@@ -130,6 +130,7 @@ mod tests {
             let owner = Owner { pid: 1, started: 1 };
             let mut settings = DockerSettings {
                 install: "i".to_owned(),
+                files: "/nowhere".into(),
                 host: "h".to_owned(),
                 owner,
                 address: None,

@@ -11,19 +11,24 @@ use futures_util::stream::{self, BoxStream, StreamExt as _};
 
 use super::create::{label, parse_owner};
 use super::link::{Link, QUICK};
-use super::{Shared, failure, until_problem};
+use super::{Shared, failure, podman, until_problem};
 use crate::engine::{EngineEvent, Sighting};
 
 /// See [`crate::engine::Engine::sightings`].
 pub async fn sightings(shared: &Shared) -> Result<Vec<Sighting>, Problem> {
     let link = shared.link().await?;
-    let filters = HashMap::from([("label", vec![format!("{}={}", label::INSTALL, shared.settings.install)])]);
+    let ours = format!("{}={}", label::INSTALL, shared.settings.install);
+    if link.is_podman {
+        let listed = podman::list(link, &ours).await?;
+        return Ok(listed.into_iter().map(|one| sighting(one.id, one.labels.unwrap_or_default())).collect());
+    }
+    let filters = HashMap::from([("label", vec![ours])]);
     let options = ListContainersOptionsBuilder::new().all(true).filters(&filters).build();
     let listed = link.call("list the sandboxes", QUICK, link.docker.list_containers(Some(options))).await?;
     let mut seen = Vec::with_capacity(listed.len());
     for container in listed {
         if !is_ghost(link, &container).await {
-            seen.extend(sighting(container));
+            seen.extend(container.id.map(|id| sighting(id, container.labels.unwrap_or_default())));
         }
     }
     Ok(seen)
@@ -39,17 +44,17 @@ async fn is_ghost(link: &Link, container: &ContainerSummary) -> bool {
     Box::pin(link.call("look at a sandbox", QUICK, looking)).await.is_err_and(|failure| failure.is_gone())
 }
 
-fn sighting(container: ContainerSummary) -> Option<Sighting> {
-    let mut labels = container.labels.unwrap_or_default();
-    Some(Sighting {
-        engine_id: container.id?,
+fn sighting(engine_id: String, mut labels: HashMap<String, String>) -> Sighting {
+    Sighting {
+        engine_id,
         sandbox: labels.remove(label::SANDBOX).map(SandboxId),
         owner: labels.get(label::OWNER).and_then(|text| parse_owner(text)),
         host: labels.remove(label::HOST).unwrap_or_default(),
-    })
+    }
 }
 
-/// See [`crate::engine::Engine::events`]. Two subscriptions, as the label would filter images away.
+/// See [`crate::engine::Engine::events`]. Two subscriptions, as the label would filter images away. Podman has its own
+/// words for some events, which are asked for beside Docker's.
 pub fn events(shared: &Arc<Shared>) -> BoxStream<'static, Result<EngineEvent, Problem>> {
     let shared = Arc::clone(shared);
     stream::once(async move {
@@ -68,8 +73,11 @@ fn subscribe(link: &Link, install: &str) -> BoxStream<'static, Result<EngineEven
         pairs.iter().map(|(key, values)| ((*key).to_owned(), owned(values))).collect()
     };
     let ours = format!("{}={install}", label::INSTALL);
-    let containers = filter(&[("type", &["container"]), ("label", &[&ours]), ("event", &["die", "oom"])]);
-    let images = filter(&[("type", &["image"]), ("event", &["tag", "untag", "pull", "delete", "import", "load"])]);
+    let containers = filter(&[("type", &["container"]), ("label", &[&ours]), ("event", &["die", "died", "oom"])]);
+    let images = filter(&[
+        ("type", &["image"]),
+        ("event", &["tag", "untag", "pull", "delete", "remove", "import", "load", "loadfromarchive", "build"]),
+    ]);
     let open = |filters: HashMap<String, Vec<String>>| {
         let options = EventsOptionsBuilder::new().filters(&filters).build();
         let docker = link.docker.clone();
@@ -90,7 +98,7 @@ fn translate(message: EventMessage) -> Option<EngineEvent> {
     let actor = message.actor?;
     let id = actor.id?;
     match (message.typ?, message.action?.as_str()) {
-        (EventMessageTypeEnum::CONTAINER, "die") => Some(EngineEvent::Died { engine_id: id }),
+        (EventMessageTypeEnum::CONTAINER, "die" | "died") => Some(EngineEvent::Died { engine_id: id }),
         (EventMessageTypeEnum::CONTAINER, "oom") => Some(EngineEvent::OutOfMemory { engine_id: id }),
         // A pull names the reference, the others the image and, where there is one, the reference as an attribute.
         (EventMessageTypeEnum::IMAGE, "pull") => Some(EngineEvent::ImageChanged { reference: id }),
