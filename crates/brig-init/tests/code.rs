@@ -143,6 +143,20 @@ fn python_ends_as_it_would_from_a_file() {
     }
 }
 
+/// Taking it down takes ten times as long as `print(1)`. It is told by who flushes its output last: the bootstrap, or the
+/// interpreter itself, which has no frame.
+#[test]
+fn python_leaves_at_once_where_nobody_could_notice() {
+    const ORDINARY: &str = "import sys, os, json, re, datetime, random\n\
+         class Out:\n  closed = False\n  def write(self, text): return len(text)\n\
+         \x20 def flush(self): os.write(1, b'left' if sys._getframe().f_back else b'taken down')\n\
+         json.dumps({'a': [1, 2]}), re.sub('a', 'b', 'aaa'), datetime.date(2026, 1, 2), random.random()\n\
+         sys.stdout = Out()\n";
+    assert_eq!(came(PYTHON, piece(ORDINARY), true).stdout, "left");
+    let made = format!("{ORDINARY}class A:\n  def __del__(self): pass\na = A()\n");
+    assert!(!came(PYTHON, piece(&made), true).stdout.contains("left"), "what the program made is finalized");
+}
+
 #[test]
 fn python_tells_of_errors_as_it_would_from_a_file() {
     for source in [

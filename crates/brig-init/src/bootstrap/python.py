@@ -26,7 +26,11 @@ def brig():
         for kind in kinds.values():
             if any("__del__" in type.__getattribute__(base, "__dict__") for base in type.__getattribute__(kind, "__mro__")):
                 return
-        if any(issubclass(type(each), weakref.ref) and each.__callback__ for each in made):
+        # What abstract classes remember of the types they were asked about is no program's doing.
+        def is_memory(callback):
+            return type(callback) is types.BuiltinFunctionType and type(callback.__self__) is weakref.ref
+        called = (each.__callback__ for each in made if issubclass(type(each), weakref.ref))
+        if any(callback is not None and not is_memory(callback) for callback in called):
             return
         for stream in sys.stdout, sys.stderr:
             if stream is not None and not stream.closed:
